@@ -1,0 +1,85 @@
+"""Contrastive, pseudo-label and TRADES losses: scalars from tensors, with no state and no hidden factor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from advcl_nb._check import require
+
+ViewStack = Float[Tensor, "v n d"] | Sequence[Float[Tensor, "n d"]]
+
+
+def multi_view_nt_xent(embeddings: ViewStack, temperature: float) -> Float[Tensor, ""]:
+    """Return the multi-view InfoNCE loss of v views of n images, given as unit vectors.
+
+    `embeddings` is ``(v, n, d)`` or a sequence of v tensors ``(n, d)``. Every vector is an anchor; its positives are
+    the other v - 1 views of its image; its denominator holds every other vector. Mean over positives, then over
+    anchors. For two views this is SimCLR's NT-Xent (Chen et al. 2020, eq. 1). AdvCL's release (losses.py) has a
+    further constant factor of temperature / 0.07; here that is `PretrainConfig.contrast_scale`.
+    """
+    views = _stack(embeddings, temperature)
+    v, n, _ = views.shape
+    require(v >= 2, "embeddings", "two views or more", views)
+    rows = views.flatten(0, 1)
+    similarity = (rows @ rows.T / temperature).fill_diagonal_(-torch.inf)
+    blocks = similarity.view(v, n, v, n).diagonal(dim1=1, dim2=3)  # (v, v, n): two views of the same image
+    different = ~torch.eye(v, dtype=torch.bool, device=views.device)
+    return similarity.logsumexp(1).mean() - blocks[different].mean()
+
+
+def supervised_contrastive(
+    embeddings: Float[Tensor, "n d"] | ViewStack, labels: Int[Tensor, " n"], temperature: float
+) -> Float[Tensor, ""]:
+    """Return the supervised contrastive loss L_out (Khosla et al. 2020, eq. 2) of unit vectors.
+
+    `embeddings` is ``(n, d)``, or v views ``(v, n, d)`` that share `labels` ``(n,)``. An anchor without a positive is
+    left out of the mean; where no anchor has one the loss is 0, never NaN.
+    """
+    if isinstance(embeddings, Tensor) and embeddings.ndim == 2:
+        embeddings = embeddings[None]
+    views = _stack(embeddings, temperature)
+    require(labels.shape == views.shape[1:2], "labels", f"one label for each of {views.shape[1]} images", labels)
+    rows, classes = views.flatten(0, 1), labels.repeat(len(views))
+    itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    positive = (classes[:, None] == classes) & ~itself
+    log_p = (rows @ rows.T / temperature).masked_fill(itself, -torch.inf).log_softmax(1)
+    counts = positive.sum(1)
+    per_anchor = -log_p.masked_fill(~positive, 0).sum(1) / counts.clamp(min=1)
+    return per_anchor.sum() / (counts > 0).sum().clamp(min=1)
+
+
+def pseudo_label_loss(logits: Sequence[Float[Tensor, "n _"]], labels: Int[Tensor, "n k"]) -> Float[Tensor, ""]:
+    """Return the cross-entropy of each head against its column of pseudo-labels, averaged over images and heads.
+
+    `logits` holds one ``(n, K)`` tensor per column of `labels` (AdvCL, the second term of its objective).
+    """
+    require(
+        len(logits) == labels.shape[1], "labels", f"{len(logits)} columns, one for each head", labels,
+        "Cluster with the model's cluster_counts.",
+    )  # fmt: skip
+    losses = [F.cross_entropy(head, column) for head, column in zip(logits, labels.unbind(1), strict=True)]
+    return torch.stack(losses).mean()
+
+
+def trades_loss(
+    clean_logits: Float[Tensor, "n c"], adv_logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"], beta: float
+) -> Float[Tensor, ""]:
+    """Return cross-entropy on clean images plus beta times KL(clean || adversarial) (Zhang et al. 2019, eq. 5)."""
+    return F.cross_entropy(clean_logits, labels) + beta * kl_divergence(clean_logits, adv_logits)
+
+
+def kl_divergence(clean_logits: Float[Tensor, "n c"], adv_logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
+    """Return the mean over images of KL(softmax(clean) || softmax(adversarial)), which TRADES' attack maximises."""
+    return F.kl_div(adv_logits.log_softmax(1), clean_logits.log_softmax(1), reduction="batchmean", log_target=True)
+
+
+def _stack(embeddings: ViewStack, temperature: float) -> Float[Tensor, "v n d"]:
+    require(temperature > 0, "temperature", "a positive number", temperature)
+    views = embeddings if isinstance(embeddings, Tensor) else torch.stack(list(embeddings))
+    require(views.ndim == 3, "embeddings", "views of shape (v, n, d)", views)
+    return views
