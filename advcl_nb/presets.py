@@ -1,0 +1,97 @@
+"""The presets: each is a commented diff from the release's values, which are the defaults of the configs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from advcl_nb._check import require_one_of
+from advcl_nb.attacks import Linf
+from advcl_nb.config import Config, DataConfig, PretrainConfig, release_finetune
+from advcl_nb.models import ModelConfig
+from advcl_nb.views import ViewSettings
+
+PRESETS = ("smoke", "teach", "cifar", "budget", "paper")
+
+
+def preset(name: str | None = None) -> Config:
+    """Return the preset `name`, else the one in $ADVCL_PRESET, else "teach"."""
+    name = name or os.environ.get("ADVCL_PRESET") or "teach"
+    require_one_of(name, "preset", PRESETS)
+    return {"smoke": _smoke, "teach": _teach, "cifar": _cifar, "budget": _budget, "paper": Config}[name]()
+
+
+def _smoke() -> Config:
+    """Every code path in seconds: tests and CI."""
+    teach = _teach()
+    quick = {"epochs": 2, "milestones": (1,), "attack": Linf(8 / 255, 4 / 255, 2)}
+    return replace(
+        teach,
+        data=replace(teach.data, train=256, test=100),
+        model=replace(teach.model, width=8, projector=(32, 32), cluster_counts=(2, 5, 10)),
+        pretrain=replace(teach.pretrain, epochs=2, batch_size=128, attack=Linf(8 / 255, 4 / 255, 2)),
+        finetune={name: replace(config, **quick) for name, config in teach.finetune.items()},
+    )
+
+
+def _teach() -> Config:
+    """The papers' effects in minutes, on data that the library draws itself."""
+    release, adamw = release_finetune(), {"optimizer": "adamw", "learning_rate": 2e-3, "weight_decay": 1e-4}
+    head = adamw | {"learning_rate": 1e-2, "epochs": 20, "batch_size": 256, "milestones": (12, 16), "padding": 1}
+    return Config(
+        data=DataConfig("shapes", size=16, train=2048, test=1000),
+        model=ModelConfig(width=16, blocks=(1, 1, 1), projector=(64, 64), cluster_counts=(10, 20, 50)),
+        pretrain=PretrainConfig(
+            epochs=15,
+            batch_size=256,
+            **adamw,
+            warmup_epochs=1,
+            warmup_from=2e-4,
+            schedule_by="step",
+            contrast_scale=1.0,  # AdamW does not see a constant factor; pseudo_weight is against the plain loss
+            pseudo_weight=0.6,
+            views=ViewSettings(crop_scale=(0.5, 1.0), padding=2, radius=4.0),  # of 16 pixels, not 32
+        ),
+        finetune={
+            "SLF": replace(release["SLF"], **head),
+            "ALF": replace(release["ALF"], **head),
+            "AFF": replace(release["AFF"], **head | {"learning_rate": 2e-3, "epochs": 10, "milestones": (6, 8)}),
+        },
+    )
+
+
+def _cifar() -> Config:
+    """Real images on a laptop: a small ResNet and a few epochs."""
+    release, adamw = release_finetune(), {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 1e-4}
+    head = adamw | {"learning_rate": 3e-3, "epochs": 5, "batch_size": 256, "milestones": (3, 4)}
+    return Config(
+        data=DataConfig("cifar10", test=2000),
+        model=ModelConfig(width=32, blocks=(2, 2, 2), stem=(4, 2), projector=(256, 128), cluster_counts=(10, 50, 100)),
+        pretrain=PretrainConfig(
+            epochs=8,
+            batch_size=256,
+            **adamw,
+            warmup_epochs=1,
+            warmup_from=3e-4,
+            schedule_by="step",
+            contrast_scale=1.0,
+            pseudo_weight=0.5,
+            attack=Linf(8 / 255, 5 / 255, 2),
+            precision="bfloat16",
+            channels_last=True,
+        ),
+        finetune={
+            "SLF": replace(release["SLF"], **head),
+            "ALF": replace(release["ALF"], **head | {"epochs": 2, "milestones": (1,)}),
+            "AFF": replace(release["AFF"], **head | {"learning_rate": 1e-3, "epochs": 2, "milestones": (1,)}),
+        },
+    )
+
+
+def _budget() -> Config:
+    """The paper's model in under thirty minutes on one data-centre GPU."""
+    paper = Config()
+    return replace(
+        paper,
+        pretrain=replace(paper.pretrain, epochs=30, warmup_epochs=2, precision="bfloat16", channels_last=True),
+    )
