@@ -1,0 +1,72 @@
+"""The one training loop behind pretraining and fine-tuning: order, learning rate, and rows."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from advcl_nb.config import FinetuneConfig, PretrainConfig, learning_rate
+from advcl_nb.data import batches
+from advcl_nb.rng import Streams
+
+Row = dict[str, float]
+Parts = dict[str, Tensor]  # a step's loss and its parts, on the device
+
+
+def make_optimizer(config: PretrainConfig | FinetuneConfig, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+    """Make the config's optimiser; weight decay is on everything, batch norm and biases too, as in the release."""
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, config.learning_rate, config.momentum, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
+
+
+def run(state, config: PretrainConfig | FinetuneConfig, n: int, step: Callable[[Tensor], Parts], every: int | None):
+    """Yield rows while `step` trains on index batches, from where ``state.step`` stands to the config's last epoch."""
+    streams = Streams(config.seed)
+    per_epoch = sum(1 for _ in batches(n, config.batch_size, generator=None))
+    every, total = every or per_epoch, config.epochs * per_epoch
+    started, first = time.perf_counter(), state.step
+    spent = state.history[-1]["seconds"] if state.history else 0.0
+    while state.step < total:
+        epoch, done = divmod(state.step, per_epoch)
+        order = list(batches(n, config.batch_size, generator=streams("order", epoch)))
+        for batch in range(done, per_epoch):
+            rate = learning_rate(config, epoch, batch, per_epoch)
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate
+            _add(state.sums, step(order[batch]), len(order[batch]))
+            if state.step % every == 0 or state.step == total:
+                row = _row(state, per_epoch)  # before the clock is read, for this waits for the device
+                seconds = time.perf_counter() - started
+                per_step = seconds / (state.step - first)
+                row |= {
+                    "learning_rate": rate,
+                    "images_per_second": n / (per_step * per_epoch),
+                    "seconds": spent + seconds,
+                    "seconds_left": per_step * (total - state.step),
+                }
+                state.history.append(row)
+                yield row
+
+
+def _add(sums: dict[str, Tensor | float], parts: Parts, count: int) -> None:
+    for name, value in (parts | {"images": 1.0}).items():
+        sums[name] = sums.get(name, 0.0) + count * value
+
+
+def _row(state, per_epoch: int) -> Row:
+    """Average the parts since the last row, and start anew."""
+    images = state.sums.pop("images")
+    row = {"epoch": state.step / per_epoch, "step": state.step}
+    row |= {name: float(value) / images for name, value in state.sums.items()}
+    state.sums.clear()
+    if not math.isfinite(row["loss"]):
+        raise FloatingPointError(
+            f"loss: expected a finite number, got {row['loss']} near step {state.step}. "
+            "Load the last checkpoint and lower the learning rate."
+        )
+    return row
