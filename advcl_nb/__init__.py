@@ -1,0 +1,50 @@
+"""advcl_nb: adversarial contrastive learning to learn, reproduce and explore. ``import advcl_nb as adv``."""
+
+import importlib
+
+from advcl_nb.attacks import L2, Linf, pgd, pgd_path
+from advcl_nb.cards import Card, Cards, make_card, read_cards, write_card
+from advcl_nb.checkpoint import (
+    find_run,
+    load,
+    load_encoder,
+    load_history,
+    open_or_train,
+    own_pseudo_labels,
+    run_name,
+    save,
+    save_encoder,
+)
+from advcl_nb.clustering import ClusterQuality, cluster_quality, pseudo_labels
+from advcl_nb.config import Config, DataConfig, FinetuneConfig, PretrainConfig, diff, learning_rate
+from advcl_nb.data import Images, ShapeSettings, batches, load_data, load_images, shapes, to_float
+from advcl_nb.evaluate import Score, robust_accuracy, standard_accuracy
+from advcl_nb.features import extract_features
+from advcl_nb.finetune import FinetuneState, finetune_epochs, finetune_step
+from advcl_nb.frequency import fourier_basis, high_pass, low_pass, radial_mask, radial_spectrum
+from advcl_nb.losses import kl_divergence, multi_view_nt_xent, pseudo_label_loss, supervised_contrastive, trades_loss
+from advcl_nb.models import BRANCHES, AdvCLModel, Classifier, Encoder, ModelConfig, build_model
+from advcl_nb.presets import PRESETS, preset
+from advcl_nb.pretrain import PretrainState, pretrain_epochs, pretrain_step
+from advcl_nb.release import ReleaseCheckpoint, load_release_checkpoint, load_release_pseudo_labels
+from advcl_nb.rng import Streams
+from advcl_nb.views import (
+    ViewDraw,
+    Views,
+    ViewSettings,
+    color_jitter,
+    draw_views,
+    flip,
+    make_views,
+    padded_crop,
+    resized_crop,
+    to_grey,
+)
+
+
+def __getattr__(name: str) -> object:
+    """Load matplotlib with the first figure, not with the package."""
+    if name != "plots" and not name.startswith("show_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    plots = importlib.import_module("advcl_nb.plots")
+    return plots if name == "plots" else getattr(plots, name)

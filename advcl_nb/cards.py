@@ -1,0 +1,171 @@
+"""Result cards: one JSON file per result, with everything needed to make it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from advcl_nb._check import require, require_one_of
+from advcl_nb.config import Config, from_plain, to_plain
+from advcl_nb.data import project_folder
+from advcl_nb.evaluate import Score
+
+SCHEMA = 1
+METHODS = ("simclr", "rocl", "acl", "advcl")
+PROTOCOLS = ("SLF", "ALF", "AFF", "CE", "SupCon", "Core", "AdvCore")
+SCORE_FIELDS = {"metric", "attack", "value", "correct", "n", "low", "high"}
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Card:
+    """One result. `data` is the pretraining set; `config` holds data, model, pretrain and finetune, whole.
+
+    seconds and epochs are the pretraining's. scores: dicts of metric, attack, value (a fraction), correct, n, low and
+    high (95% Wilson). checkpoint: file name and sha256 of the encoder's file in ``data/checkpoints``, or None.
+    """
+
+    data: str
+    method: str
+    protocol: str
+    seed: int
+    config: Mapping
+    scores: Sequence[Mapping]
+    seconds: float
+    epochs: int
+    versions: Mapping[str, str]
+    hardware: str
+    transfer_to: str | None = None
+    checkpoint: Mapping[str, str] | None = None
+    note: str = ""
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        require(self.schema == SCHEMA, "schema", f"version {SCHEMA}", self.schema)
+        require_one_of(self.method, "method", METHODS)
+        require_one_of(self.protocol, "protocol", PROTOCOLS)
+        parts = {"data", "model", "pretrain", "finetune"}
+        require(set(self.config) == parts, "config", f"the parts {sorted(parts)}", sorted(self.config))
+        require(len(self.scores) > 0, "scores", "one score or more", self.scores)
+        for score in self.scores:
+            require(set(score) == SCORE_FIELDS, "scores", f"the fields {sorted(SCORE_FIELDS)}", sorted(score))
+            made_again = score_fields(Score(score["metric"], score["correct"], score["n"], score["attack"]))
+            require(made_again == dict(score), "scores", f"{made_again}, as correct and n give", score)
+        named = self.checkpoint is None or set(self.checkpoint) == {"file", "sha256"}
+        require(named, "checkpoint", "file and sha256, or None", self.checkpoint)
+
+    @property
+    def scored(self) -> list[Score]:
+        """The scores as `Score` objects."""
+        return [Score(score["metric"], score["correct"], score["n"], score["attack"]) for score in self.scores]
+
+    @property
+    def settings(self) -> Config:
+        """The config as a `Config`."""
+        return from_plain(Config, self.config)
+
+
+class Cards(list):
+    """A list of cards that prints as a table."""
+
+    def __repr__(self) -> str:
+        header = ("data", "method", "protocol", "seed", "epochs", "scores", "note")
+        rows = [header, *(_row(card) for card in self)]
+        widths = [max(len(row[k]) for row in rows) for k in range(len(header))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join(lines)
+
+
+def make_card(
+    config: Config, protocol: str, scores: Sequence[Score], *, seconds: float, checkpoint: Path | None, note: str = ""
+) -> Card:
+    """Make the card of a result, with the versions and the hardware of this process filled in."""
+    return Card(
+        data=config.data.name,
+        method=config.pretrain.method,
+        protocol=protocol,
+        seed=config.pretrain.seed,
+        config=to_plain(config),
+        scores=[score_fields(score) for score in scores],
+        seconds=round(seconds, 1),
+        epochs=config.pretrain.epochs,
+        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        hardware=hardware(),
+        checkpoint=None if checkpoint is None else {"file": checkpoint.name, "sha256": _sha256(checkpoint)},
+        note=note,
+    )
+
+
+def write_card(card: Card, folder: str | Path | None = None) -> Path:
+    """Write a card to `folder` (by default ``data/results``) and return its path.
+
+    The file's name comes from the card's identity, so making a result again replaces its card; nothing else does.
+    """
+    folder = results_folder() if folder is None else Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    identity = json.dumps([card.config, card.protocol, card.transfer_to, card.note], sort_keys=True)
+    name = f"{card.data}-{card.method}-{card.protocol}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}.json"
+    partial = folder / f".{name}.{os.getpid()}.partial"
+    partial.write_text(json.dumps(asdict(card), indent=1) + "\n")
+    os.replace(partial, folder / name)
+    return folder / name
+
+
+def read_cards(folder: str | Path | None = None) -> Cards:
+    """Read and validate every card in `folder` (by default ``data/results``), in the order of their names.
+
+    Raises ValueError, naming the file, where one is not a card of this schema.
+    """
+    folder = results_folder() if folder is None else Path(folder)
+    return Cards(_read_card(path) for path in sorted(folder.glob("*.json")))
+
+
+def results_folder() -> Path:
+    """Where cards lie: ``data/results`` of the project."""
+    return project_folder() / "data" / "results"
+
+
+def hardware() -> str:
+    """Name the processor that this process computes on and how many threads it uses."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text()) if os.name == "posix" else None
+    return f"{match[1] if match else platform.machine()}, {torch.get_num_threads()} thread(s)"
+
+
+def score_fields(score: Score) -> dict[str, object]:
+    """Return a score as a card holds it."""
+    names = ("metric", "attack", "value", "correct", "n", "low", "high")
+    return {name: getattr(score, name) for name in names}
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        plain = json.loads(path.read_text())
+        names = {f.name for f in fields(Card)}
+        require(set(plain) == names, "fields", str(sorted(names)), sorted(plain))
+        return Card(**plain)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"card: expected a card of schema {SCHEMA}, got {path.name}: {error}") from error
+
+
+def _row(card: Card) -> tuple[str, ...]:
+    scores = " ".join(
+        f"{s.metric}[{s.attack}] {100 * s.value:.1f}" if s.attack else f"{s.metric} {100 * s.value:.1f}"
+        for s in card.scored
+    )
+    target = f"{card.data}>{card.transfer_to}" if card.transfer_to else card.data
+    return target, card.method, card.protocol, str(card.seed), str(card.epochs), scores, card.note
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,201 @@
+"""Write, rebuild and find runs: one file holds a run, and the file alone rebuilds it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from advcl_nb._check import require
+from advcl_nb._loop import Row
+from advcl_nb.clustering import pseudo_labels
+from advcl_nb.config import Config, FinetuneConfig, from_plain, to_plain
+from advcl_nb.data import Images, project_folder
+from advcl_nb.features import extract_features
+from advcl_nb.finetune import FinetuneState
+from advcl_nb.models import Encoder, ModelConfig
+from advcl_nb.pretrain import PretrainState, pretrain_epochs
+from advcl_nb.rng import Streams
+
+FORMAT = "advcl_nb/1"
+UNUSED = {  # fields of PretrainConfig that a method does not read, so that they do not tell its runs apart
+    "simclr": ("attack", "attack_mode", "bn_updates", "high_view", "pseudo_weight"),
+    "acl": ("high_view", "pseudo_weight"),
+}
+
+
+def save(state: PretrainState | FinetuneState, path: str | Path) -> Path:
+    """Write a run to one file: all or nothing, also when the process dies. Returns the path.
+
+    The file holds tensors and plain types only. `load` rebuilds the run, and what it then does is bit for bit what
+    the uninterrupted run would have done.
+    """
+    common = {"step": state.step, "history": state.history, "sums": dict(state.sums)}
+    common |= {"config": to_plain(state.config), "optimizer": state.optimizer.state_dict()}
+    if isinstance(state, PretrainState):
+        content = {"kind": "pretrain", "weights": state.model.state_dict()}
+    else:
+        model = state.classifier
+        content = {"kind": "finetune", "weights": model.state_dict(), "classes": model.linear.out_features}
+        content |= {"model": to_plain(model.encoder.config), "encoder_branch": model.encoder.branch}
+    return _write(content | common, Path(path))
+
+
+def save_encoder(encoder: Encoder, path: str | Path, *, config: Config, history: list[Row]) -> Path:
+    """Write an encoder alone, in half precision, with the config and training history that made it."""
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in encoder.state_dict().items()}
+    content = {"kind": "encoder", "config": to_plain(config), "branch": encoder.branch, "history": history}
+    return _write(content | {"weights": weights}, Path(path))
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> PretrainState | FinetuneState:
+    """Rebuild a run from `save`'s file, on `device`. Raises OSError or ValueError where the file cannot be read."""
+    content = _read(path, device)
+    require(content["kind"] in ("pretrain", "finetune"), "path", "a saved run", content["kind"], "Use load_encoder.")
+    if content["kind"] == "pretrain":
+        state = PretrainState.start(from_plain(Config, content["config"]), device=device)
+        state.model.load_state_dict(content["weights"])
+    else:
+        encoder = Encoder(from_plain(ModelConfig, content["model"]), content["encoder_branch"])
+        config = from_plain(FinetuneConfig, content["config"])
+        state = FinetuneState.start(config, encoder, content["classes"], device=device)
+        state.classifier.load_state_dict(content["weights"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.step, state.history, state.sums = content["step"], content["history"], content["sums"]
+    return state
+
+
+def load_encoder(path: str | Path, *, device: str | torch.device = "cpu") -> Encoder:
+    """Return the float32 encoder of a saved encoder or of a pretraining run, with its own branch set."""
+    content = _read(path, device)
+    require(content["kind"] in ("pretrain", "encoder"), "path", "a pretrained encoder", content["kind"], "Use load.")
+    if content["kind"] == "pretrain":
+        return load(path, device=device).encoder.copy()
+    with torch.random.fork_rng(devices=[]):
+        encoder = Encoder(from_plain(Config, content["config"]).model, content["branch"]).to(device)
+    encoder.load_state_dict(content["weights"])
+    return encoder
+
+
+def load_history(path: str | Path) -> list[Row]:
+    """Return the rows of the training behind a saved run or encoder."""
+    return _read(path, "cpu")["history"]
+
+
+def run_name(config: Config, images: Images, labels: Tensor | None = None) -> str:
+    """Return a run's name: data set, method, and a hash of data, model, pretraining and pseudo-labels.
+
+    Number and shape of the images count, their pixels do not: images of your own want a name of their own in
+    ``config.data``. Pseudo-labels count by content; those that `open_or_train` makes itself count as "own".
+    """
+    plain, method = to_plain(config), config.pretrain.method
+    own = "own" if config.pretrain.uses_pseudo_labels else None
+    key = {
+        "data": {k: v for k, v in plain["data"].items() if k != "test"},
+        "images": list(images.x.shape),
+        "model": plain["model"],
+        "pretrain": {k: v for k, v in plain["pretrain"].items() if k not in UNUSED.get(method, ())},
+        "labels": own if labels is None else hashlib.sha256(labels.cpu().numpy().tobytes()).hexdigest(),
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return f"{config.data.name}-{method}-{digest[:10]}"
+
+
+def find_run(name: str) -> Path | None:
+    """Return the file of the run `name` from ``runs/``, ``data/checkpoints/`` or the package, or None."""
+    folders = [project_folder() / "runs", project_folder() / "data" / "checkpoints"]
+    with suppress(ModuleNotFoundError):  # an editable install has the same files in data/checkpoints alone
+        folders.append(Path(str(importlib.resources.files("advcl_nb._checkpoints"))))
+    return next((folder / f"{name}.pt" for folder in folders if (folder / f"{name}.pt").is_file()), None)
+
+
+def open_or_train(
+    config: Config, images: Images, labels: Tensor | None = None, *, device: str | torch.device = "cpu"
+) -> Encoder:
+    """Return this config's encoder: opened where it exists, else trained with a progress bar and saved in ``runs/``.
+
+    Looks in ``runs/``, ``data/checkpoints/`` and the package, by `run_name`, and prints which it was. A run that was
+    broken off goes on. AdvCL without `labels` makes its own with `own_pseudo_labels`.
+    """
+    name = run_name(config, images, labels)
+    path = find_run(name) or project_folder() / "runs" / f"{name}.pt"
+    finished = path.is_file() and not _unfinished(path)
+    if finished:
+        print(f"{config.pretrain.method}: opened {_short(path)}")
+        return load_encoder(path, device=device)
+    if config.pretrain.uses_pseudo_labels and labels is None:
+        labels = own_pseudo_labels(config, images, device=device)
+    started = time.perf_counter()
+    state = load(path, device=device) if path.is_file() else PretrainState.start(config, device=device)
+    on_device = images.to(device), None if labels is None else labels.to(device)
+    rows = pretrain_epochs(state, *on_device)
+    bar = tqdm(rows, desc=config.pretrain.method, total=config.pretrain.epochs, unit="epoch")
+    for row in bar:
+        bar.set_postfix(loss=f"{row['loss']:.3f}")
+        save(state, path)
+    print(f"{config.pretrain.method}: trained in {time.perf_counter() - started:.0f} s, saved {_short(path)}")
+    return load_encoder(path, device=device)
+
+
+def own_pseudo_labels(config: Config, images: Images, *, device: str | torch.device = "cpu") -> Tensor:
+    """Return pseudo-labels made from the same images alone: SimCLR by `open_or_train`, features, k-means.
+
+    A column for each of the model's cluster_counts, int64 ``(n, k)``. No class label and no other data set is used.
+    """
+    encoder = open_or_train(replace(config, pretrain=replace(config.pretrain, method="simclr")), images, device=device)
+    features = extract_features(encoder, images.x.to(device))
+    return pseudo_labels(features, config.model.cluster_counts, seed=Streams(config.pretrain.seed).number("clusters"))
+
+
+def _unfinished(path: Path) -> bool:
+    """Whether a file holds a pretraining run that was broken off before its last epoch."""
+    content = _read(path, "cpu")
+    rows = content["history"]
+    return content["kind"] == "pretrain" and (not rows or rows[-1]["epoch"] < content["config"]["pretrain"]["epochs"])
+
+
+def _short(path: Path) -> str:
+    folder = project_folder()
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
+
+
+def _write(content: Mapping, path: Path) -> Path:
+    """Write beside the target, flush to disk, then rename: the old file stays whole until the new one is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with open(partial, "wb") as file:
+            torch.save({"format": FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _read(path: str | Path, device: str | torch.device) -> dict:
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged or foreign file fails in many ways (pickle, zip, key, Unicode, OS errors)
+        raise ValueError(
+            f"path: expected a file written by adv.save, got {path}, which cannot be read "
+            f"({type(error).__name__}). It is damaged or of another program; for the AdvCL release's files use "
+            "adv.load_release_checkpoint."
+        ) from error
+    ours = isinstance(content, dict) and content.get("format") == FORMAT
+    got = content.get("format", "none") if isinstance(content, dict) else type(content).__name__
+    require(ours, "path", f"a file of format {FORMAT}", got, "For the release's files use load_release_checkpoint.")
+    return content
