@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 from advcl_nb._check import require, require_one_of
-from advcl_nb.config import Config, from_plain, to_plain
+from advcl_nb._plain import to_plain
+from advcl_nb.config import Config, from_plain
 from advcl_nb.data import project_folder
 from advcl_nb.evaluate import Score
 
@@ -115,8 +116,11 @@ def write_card(card: Card, folder: str | Path | None = None) -> Path:
     identity = json.dumps([card.config, card.protocol, card.transfer_to, card.note], sort_keys=True)
     name = f"{card.data}-{card.method}-{card.protocol}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}.json"
     partial = folder / f".{name}.{os.getpid()}.partial"
-    partial.write_text(json.dumps(asdict(card), indent=1) + "\n")
-    os.replace(partial, folder / name)
+    try:
+        partial.write_text(json.dumps(asdict(card), indent=1) + "\n")
+        os.replace(partial, folder / name)
+    finally:
+        partial.unlink(missing_ok=True)
     return folder / name
 
 
@@ -138,7 +142,8 @@ def hardware() -> str:
     """Name the processor that this process computes on and how many threads it uses."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    match = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text()) if os.name == "posix" else None
+    cpuinfo = Path("/proc/cpuinfo")  # Linux alone has it
+    match = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.is_file() else None
     return f"{match[1] if match else platform.machine()}, {torch.get_num_threads()} thread(s)"
 
 

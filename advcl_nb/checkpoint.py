@@ -7,6 +7,7 @@ import importlib.resources
 import json
 import os
 import time
+import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -18,8 +19,9 @@ from tqdm.auto import tqdm
 
 from advcl_nb._check import require
 from advcl_nb._loop import Row
+from advcl_nb._plain import flat, to_plain
 from advcl_nb.clustering import pseudo_labels
-from advcl_nb.config import Config, FinetuneConfig, from_plain, to_plain
+from advcl_nb.config import Config, FinetuneConfig, from_plain
 from advcl_nb.data import Images, project_folder
 from advcl_nb.features import extract_features
 from advcl_nb.finetune import FinetuneState
@@ -28,6 +30,7 @@ from advcl_nb.pretrain import PretrainState, pretrain_epochs
 from advcl_nb.rng import Streams
 
 FORMAT = "advcl_nb/1"
+PARTS = {"kind", "config", "weights", "history"}  # of every file; runs have more
 UNUSED = {  # fields of PretrainConfig that a method does not read, so that they do not tell its runs apart
     "simclr": ("attack", "attack_mode", "bn_updates", "high_view", "pseudo_weight"),
     "acl": ("high_view", "pseudo_weight"),
@@ -60,13 +63,14 @@ def save_encoder(encoder: Encoder, path: str | Path, *, config: Config, history:
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> PretrainState | FinetuneState:
     """Rebuild a run from `save`'s file, on `device`. Raises OSError or ValueError where the file cannot be read."""
-    content = _read(path, device)
+    content = _read(path)
     require(content["kind"] in ("pretrain", "finetune"), "path", "a saved run", content["kind"], "Use load_encoder.")
     if content["kind"] == "pretrain":
         state = PretrainState.start(from_plain(Config, content["config"]), device=device)
         state.model.load_state_dict(content["weights"])
     else:
-        encoder = Encoder(from_plain(ModelConfig, content["model"]), content["encoder_branch"])
+        with torch.random.fork_rng(devices=[]):
+            encoder = Encoder(from_plain(ModelConfig, content["model"]), content["encoder_branch"])
         config = from_plain(FinetuneConfig, content["config"])
         state = FinetuneState.start(config, encoder, content["classes"], device=device)
         state.classifier.load_state_dict(content["weights"])
@@ -77,7 +81,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> PretrainSta
 
 def load_encoder(path: str | Path, *, device: str | torch.device = "cpu") -> Encoder:
     """Return the float32 encoder of a saved encoder or of a pretraining run, with its own branch set."""
-    content = _read(path, device)
+    content = _read(path)
     require(content["kind"] in ("pretrain", "encoder"), "path", "a pretrained encoder", content["kind"], "Use load.")
     if content["kind"] == "pretrain":
         return load(path, device=device).encoder.copy()
@@ -89,7 +93,7 @@ def load_encoder(path: str | Path, *, device: str | torch.device = "cpu") -> Enc
 
 def load_history(path: str | Path) -> list[Row]:
     """Return the rows of the training behind a saved run or encoder."""
-    return _read(path, "cpu")["history"]
+    return _read(path)["history"]
 
 
 def run_name(config: Config, images: Images, labels: Tensor | None = None) -> str:
@@ -98,17 +102,24 @@ def run_name(config: Config, images: Images, labels: Tensor | None = None) -> st
     Number and shape of the images count, their pixels do not: images of your own want a name of their own in
     ``config.data``. Pseudo-labels count by content; those that `open_or_train` makes itself count as "own".
     """
-    plain, method = to_plain(config), config.pretrain.method
-    own = "own" if config.pretrain.uses_pseudo_labels else None
+    method = config.pretrain.method
+    content = "own" if labels is None else hashlib.sha256(labels.cpu().numpy().tobytes()).hexdigest()
     key = {
-        "data": {k: v for k, v in plain["data"].items() if k != "test"},
+        "data": _changes(config.data, ("test",)),
         "images": list(images.x.shape),
-        "model": plain["model"],
-        "pretrain": {k: v for k, v in plain["pretrain"].items() if k not in UNUSED.get(method, ())},
-        "labels": own if labels is None else hashlib.sha256(labels.cpu().numpy().tobytes()).hexdigest(),
+        "model": _changes(config.model),
+        "pretrain": _changes(config.pretrain, UNUSED.get(method, ())),
+        "labels": content if config.pretrain.uses_pseudo_labels else None,
     }
+    key = json.loads(json.dumps(key), parse_int=float)  # 4 and 4.0 are equal settings
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return f"{config.data.name}-{method}-{digest[:10]}"
+
+
+def _changes(config: object, but: tuple[str, ...] = ()) -> dict[str, object]:
+    """Return what differs from the defaults, so that a field added later does not rename the runs there are."""
+    default = flat(type(config)())
+    return {k: to_plain(v) for k, v in flat(config).items() if v != default[k] and k not in but}
 
 
 def find_run(name: str) -> Path | None:
@@ -159,7 +170,7 @@ def own_pseudo_labels(config: Config, images: Images, *, device: str | torch.dev
 
 def _unfinished(path: Path) -> bool:
     """Whether a file holds a pretraining run that was broken off before its last epoch."""
-    content = _read(path, "cpu")
+    content = _read(path)
     rows = content["history"]
     return content["kind"] == "pretrain" and (not rows or rows[-1]["epoch"] < content["config"]["pretrain"]["epochs"])
 
@@ -184,18 +195,20 @@ def _write(content: Mapping, path: Path) -> Path:
     return path
 
 
-def _read(path: str | Path, device: str | torch.device) -> dict:
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # a damaged or foreign file fails in many ways (pickle, zip, key, Unicode, OS errors)
-        raise ValueError(
-            f"path: expected a file written by adv.save, got {path}, which cannot be read "
-            f"({type(error).__name__}). It is damaged or of another program; for the AdvCL release's files use "
-            "adv.load_release_checkpoint."
-        ) from error
-    ours = isinstance(content, dict) and content.get("format") == FORMAT
+def _read(path: str | Path) -> dict:
+    with open(path, "rb") as file:
+        try:
+            damaged = zipfile.ZipFile(file).testzip()  # torch.load itself does not look at the checksums
+            require(damaged is None, "path", "parts with their checksum", damaged)
+            file.seek(0)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged or foreign file fails in many ways (zip, pickle, key, Unicode errors)
+            raise ValueError(
+                f"path: expected a file written by adv.save, got {path}, which cannot be read "
+                f"({type(error).__name__}). It is damaged or of another program; for the AdvCL release's files use "
+                "adv.load_release_checkpoint."
+            ) from error
+    ours = isinstance(content, dict) and content.get("format") == FORMAT and content.keys() >= PARTS
     got = content.get("format", "none") if isinstance(content, dict) else type(content).__name__
     require(ours, "path", f"a file of format {FORMAT}", got, "For the release's files use load_release_checkpoint.")
     return content

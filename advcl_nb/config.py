@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
 from advcl_nb._check import require, require_one_of
+from advcl_nb._plain import flat
 from advcl_nb.attacks import L2, Linf
 from advcl_nb.models import BRANCHES, ModelConfig
 from advcl_nb.views import ViewSettings
@@ -38,8 +39,8 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require(isinstance(self.name, str) and self.name.isidentifier(), "name", "a name such as cifar10", self.name)
-        for name in ("size", "train", "test"):
-            require((getattr(self, name) or 1) >= 1, name, "a count >= 1 or None", getattr(self, name))
+        for name, value in (("size", self.size), ("train", self.train), ("test", self.test)):
+            require(value is None or value >= 1, name, "a count >= 1 or None", value)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class PretrainConfig:
         require_one_of(self.precision, "precision", ("float32", "bfloat16"))
         _check_training(self)
         require(self.temperature > 0, "temperature", "a positive number", self.temperature)
-        require(self.pseudo_weight >= 0, "pseudo_weight", "a weight >= 0", self.pseudo_weight)
+        for name in ("pseudo_weight", "contrast_scale", "warmup_epochs", "warmup_from", "final_ratio"):
+            require(getattr(self, name) >= 0, name, "a number >= 0", getattr(self, name))
 
     @property
     def attacked_in(self) -> str:
@@ -112,6 +114,7 @@ class FinetuneConfig:
     loss: ALF's and AFF's, "ce" (cross-entropy on adversarial images) or "trades" with its `beta`. milestones: epochs
     (from 0) at which the rate is multiplied by `decay`. branch: of the encoder (None: the encoder's own).
     padding: of the random crop in training; None trains on the images as they are, without crop and flip.
+    standardize: shift and scale the features to mean 0 and deviation 1 before the linear layer.
     """
 
     protocol: str = "SLF"
@@ -128,6 +131,7 @@ class FinetuneConfig:
     attack: Linf | L2 = Linf(8 / 255, 2 / 255, 10)
     branch: str | None = None
     padding: int | None = 4
+    standardize: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -140,11 +144,10 @@ class FinetuneConfig:
 
 def release_finetune() -> dict[str, FinetuneConfig]:
     """Return each protocol's own defaults: SLF as released; ALF and AFF as in A-InfoNCE's fork of AdvCL."""
-    gaussian = Linf(8 / 255, 2 / 255, 10, start="gaussian")
     return {
         "SLF": FinetuneConfig("SLF", learning_rate=0.01),
         "ALF": FinetuneConfig("ALF"),
-        "AFF": FinetuneConfig("AFF", loss="trades", attack=gaussian),
+        "AFF": FinetuneConfig("AFF", loss="trades", attack=Linf(8 / 255, 2 / 255, 10, start="gaussian")),
     }
 
 
@@ -166,7 +169,7 @@ class Config:
         return Config, (self.data, self.model, self.pretrain, dict(self.finetune))
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name} = {value!r}" for name, value in _flat(self).items())
+        return "\n".join(f"{name} = {value!r}" for name, value in flat(self).items())
 
 
 class Differences(str):
@@ -178,7 +181,7 @@ class Differences(str):
 
 def diff(a: Config, b: Config) -> Differences:
     """Return a table of the settings that differ: field, value in `a`, value in `b`."""
-    left, right = _flat(a), _flat(b)
+    left, right = flat(a), flat(b)
     names = [name for name in left | right if left.get(name) != right.get(name)]
     rows = [(name, _short(left.get(name, "-")), _short(right.get(name, "-"))) for name in names]
     widths = [max((len(row[k]) for row in rows), default=0) for k in range(2)]
@@ -198,16 +201,6 @@ def learning_rate(config: PretrainConfig | FinetuneConfig, epoch: int, batch: in
         return _cosine(config, done)
     share = (epoch * batches + batch) / (config.warmup_epochs * batches)
     return config.warmup_from + share * (_cosine(config, config.warmup_epochs) - config.warmup_from)
-
-
-def to_plain(value: object) -> object:
-    """Turn a config into dicts, lists and numbers, as JSON holds them; `from_plain` turns it back."""
-    if is_dataclass(value):
-        plain = {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
-        return plain | ({"norm": type(value).__name__} if isinstance(value, (Linf, L2)) else {})
-    if isinstance(value, Mapping):
-        return {name: to_plain(part) for name, part in value.items()}
-    return list(value) if isinstance(value, tuple) else value
 
 
 def from_plain(kind: type, plain: Mapping) -> object:
@@ -230,20 +223,12 @@ def _revive(name: str, part: object) -> object:
     return tuple(part) if isinstance(part, list) else part
 
 
-def _cosine(config: PretrainConfig, done: float) -> float:
+def _cosine(config: PretrainConfig, done: int | float) -> float:
     lowest = config.learning_rate * config.final_ratio
     return lowest + (config.learning_rate - lowest) * (1 + math.cos(math.pi * done / config.epochs)) / 2
 
 
-def _flat(value: object, prefix: str = "") -> dict[str, object]:
-    """Return dotted field names and leaf values of a config; attacks count as leaves."""
-    if isinstance(value, (Linf, L2)) or not (is_dataclass(value) or isinstance(value, Mapping)):
-        return {prefix.removesuffix("."): value}
-    items = value.items() if isinstance(value, Mapping) else ((f.name, getattr(value, f.name)) for f in fields(value))
-    return {name: leaf for key, part in items for name, leaf in _flat(part, f"{prefix}{key}.").items()}
-
-
 def _short(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return f"{value} from {value.start}" if isinstance(value, (Linf, L2)) else str(value)
+    if isinstance(value, (Linf, L2)):
+        return f"{value}, alpha {value.alpha * 255:.4g}/255, start {value.start}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

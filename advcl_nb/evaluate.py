@@ -54,7 +54,8 @@ class Score:
     def _wilson(self, side: int) -> float:
         p, n = self.value, self.n
         centre, spread = p + Z**2 / (2 * n), Z * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
-        return min(max((centre + side * spread) / (1 + Z**2 / n), 0.0), 1.0)
+        end = (centre + side * spread) / (1 + Z**2 / n)
+        return min(max(end, p), 1.0) if side > 0 else max(min(end, p), 0.0)  # rounding never moves an end past p
 
     def __repr__(self) -> str:
         name = f"{self.metric}[{self.attack}]" if self.attack else self.metric
@@ -97,6 +98,6 @@ def _over_batches(
 ) -> Tensor:
     require(len(images) == len(labels) > 0, "labels", f"{len(images)} labels, one an image", labels)
     pairs = list(zip(images.split(BATCH), labels.split(BATCH), strict=True))
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         bar = tqdm(pairs, desc=name, unit="batch", leave=False, delay=2)
         return torch.cat([check(to_float(x), y) for x, y in bar])

@@ -76,6 +76,8 @@ def finetune_epochs(state: FinetuneState, images: Images, *, every: int | None =
     todo = "Start the state with len(images.classes)."
     require(int(images.y.min()) >= 0, "images", "labelled images", images.y, "Others serve pretraining only.")
     require(int(images.y.max()) < classes, "images", f"labels below {classes}", images.y, todo)
+    if state.config.standardize and state.step == 0:
+        _measure_features(state, images.x)
     step = lambda chosen: finetune_step(state, images.x[chosen], images.y[chosen])  # noqa: E731
     yield from run(state, state.config, len(images), step, every)
 
@@ -92,6 +94,15 @@ def adversarial_images(state: FinetuneState, x: Tensor, labels: Tensor) -> Tenso
             loss = lambda x: F.cross_entropy(model(x), labels)  # noqa: E731
         generator = Streams(state.config.seed)("attack", state.step)
         return pgd(loss, x, state.config.attack, generator=generator)
+
+
+def _measure_features(state: FinetuneState, images: Tensor) -> None:
+    """Set the classifier's shift and scale to the mean and standard deviation of the training images' features."""
+    model = state.classifier
+    with evaluating(model), torch.no_grad():
+        features = torch.cat([model.encoder(to_float(x), model.branch) for x in images.split(500)])
+    model.shift.copy_(features.mean(0))
+    model.scale.copy_(features.std(0).clamp(min=1e-6))
 
 
 def _augment(state: FinetuneState, x: Tensor) -> Tensor:

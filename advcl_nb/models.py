@@ -140,7 +140,10 @@ class AdvCLModel(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Map images in [0, 1] to class logits: an encoder's branch and a linear layer, drawn with `generator`."""
+    """Map images in [0, 1] to class logits: an encoder's branch and a linear layer, drawn with `generator`.
+
+    Features pass through (h - shift) / scale first: 0 and 1, unless fine-tuning standardises them.
+    """
 
     def __init__(self, encoder: Encoder, classes: int, *, generator: Generator, branch: str | None = None) -> None:
         super().__init__()
@@ -150,9 +153,11 @@ class Classifier(nn.Module):
         with torch.random.fork_rng(devices=[]):
             self.linear = nn.Linear(encoder.config.features, classes)
         _draw_weights(self.linear, generator)
+        self.register_buffer("shift", torch.zeros(encoder.config.features))
+        self.register_buffer("scale", torch.ones(encoder.config.features))
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        return self.linear(self.encoder(images, self.branch))
+        return self.linear((self.encoder(images, self.branch) - self.shift) / self.scale)
 
 
 def build_model(config: ModelConfig, *, generator: Generator) -> AdvCLModel:

@@ -36,54 +36,57 @@ def _smoke() -> Config:
 
 def _teach() -> Config:
     """The papers' effects in minutes, on data that the library draws itself."""
-    release, adamw = release_finetune(), {"optimizer": "adamw", "learning_rate": 2e-3, "weight_decay": 1e-4}
-    head = adamw | {"learning_rate": 1e-2, "epochs": 20, "batch_size": 256, "milestones": (12, 16), "padding": 1}
+    release = release_finetune()
+    adamw = {"optimizer": "adamw", "weight_decay": 1e-4, "batch_size": 128}
+    head = adamw | {"learning_rate": 0.03, "epochs": 40, "milestones": (25, 35), "standardize": True, "padding": None}
+    whole = adamw | {"learning_rate": 2e-3, "epochs": 10, "milestones": (6, 8), "standardize": True, "padding": 1}
     return Config(
         data=DataConfig("shapes", size=16, train=2048, test=1000),
         model=ModelConfig(width=16, blocks=(1, 1, 1), projector=(64, 64), cluster_counts=(10, 20, 50)),
         pretrain=PretrainConfig(
-            epochs=15,
-            batch_size=256,
             **adamw,
+            learning_rate=2e-3,
+            epochs=15,
             warmup_epochs=1,
             warmup_from=2e-4,
-            schedule_by="step",
+            schedule_by="step",  # fifteen epochs are too few to move the rate once an epoch
             contrast_scale=1.0,  # AdamW does not see a constant factor; pseudo_weight is against the plain loss
             pseudo_weight=0.6,
-            views=ViewSettings(crop_scale=(0.5, 1.0), padding=2, radius=4.0),  # of 16 pixels, not 32
+            views=ViewSettings(crop_scale=(0.5, 1.0), padding=2, radius=4),  # of 16 pixels, not 32
         ),
         finetune={
             "SLF": replace(release["SLF"], **head),
-            "ALF": replace(release["ALF"], **head),
-            "AFF": replace(release["AFF"], **head | {"learning_rate": 2e-3, "epochs": 10, "milestones": (6, 8)}),
+            "ALF": replace(release["ALF"], **head | {"epochs": 10, "milestones": (6, 8)}),
+            "AFF": replace(release["AFF"], **whole),
         },
     )
 
 
 def _cifar() -> Config:
     """Real images on a laptop: a small ResNet and a few epochs."""
-    release, adamw = release_finetune(), {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 1e-4}
-    head = adamw | {"learning_rate": 3e-3, "epochs": 5, "batch_size": 256, "milestones": (3, 4)}
+    release = release_finetune()
+    adamw = {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 1e-4, "batch_size": 256}
+    head = adamw | {"epochs": 5, "milestones": (3, 4), "standardize": True}
+    one_epoch = {"epochs": 1, "milestones": ()}  # ten attack steps an image make an epoch dear
     return Config(
         data=DataConfig("cifar10", test=2000),
         model=ModelConfig(width=32, blocks=(2, 2, 2), stem=(4, 2), projector=(256, 128), cluster_counts=(10, 50, 100)),
         pretrain=PretrainConfig(
-            epochs=8,
-            batch_size=256,
             **adamw,
+            epochs=8,
             warmup_epochs=1,
             warmup_from=3e-4,
             schedule_by="step",
             contrast_scale=1.0,
-            pseudo_weight=0.5,
+            pseudo_weight=1.5,
             attack=Linf(8 / 255, 5 / 255, 2),
             precision="bfloat16",
             channels_last=True,
         ),
         finetune={
             "SLF": replace(release["SLF"], **head),
-            "ALF": replace(release["ALF"], **head | {"epochs": 2, "milestones": (1,)}),
-            "AFF": replace(release["AFF"], **head | {"learning_rate": 1e-3, "epochs": 2, "milestones": (1,)}),
+            "ALF": replace(release["ALF"], **head | one_epoch),
+            "AFF": replace(release["AFF"], **head | one_epoch | {"learning_rate": 1e-3}),
         },
     )
 

@@ -176,7 +176,7 @@ def _check(state: PretrainState, images: Tensor, labels: Tensor | None) -> None:
 def _attack(state: PretrainState, loss: Callable[[Tensor], Tensor], images: Tensor, branch: str) -> Tensor:
     """Run the config's attack in its batch-norm mode; under bn_updates="once" it leaves no trace in the statistics."""
     before = running_statistics(state.encoder, branch)
-    generator = Streams(state.settings.seed)("attack", state.step, branch == "adv_pseudo")
+    generator = Streams(state.settings.seed)("attack", state.step, int(branch == "adv_pseudo"))
     state.model.train(state.settings.attacked_in == "train")
     adversarial = pgd(loss, images, state.settings.attack, generator=generator)
     state.model.train()

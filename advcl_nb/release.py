@@ -47,8 +47,8 @@ class ReleaseCheckpoint(NamedTuple):
 def load_release_checkpoint(path: str | Path, config: ModelConfig = ModelConfig()) -> ReleaseCheckpoint:  # noqa: B008
     """Load a pretraining checkpoint of the release, with or without ``module.`` before its keys.
 
-    Nothing is skipped in silence: an encoder tensor that is missing, a shape that differs or a file in which nothing
-    matches raises ValueError. (The release's own loader then trains on random weights: reference, issue 6.)
+    Nothing is skipped in silence: an encoder tensor that is missing or too many, a shape that differs or a file in
+    which nothing matches raises ValueError. (The release's own loader then trains on random weights.)
     """
     weights = _release_weights(path)
     with torch.random.fork_rng(devices=[]):
@@ -63,6 +63,8 @@ def load_release_checkpoint(path: str | Path, config: ModelConfig = ModelConfig(
     require(bool(known), "path", "keys such as conv1.weight or module.conv1.weight", list(weights)[:3], todo)
     lost = [key for key in missing if key.startswith("encoder.")]
     require(not lost, "path", "every tensor of the encoder", f"a file without {lost[:3]}", todo)
+    more = [key for name, (key, _) in renamed.items() if name.startswith("encoder.") and name not in ours]
+    require(not more, "path", "an encoder of this config alone", f"more: {more[:3]}", todo)
     wrong = [key for key, value in known.items() if value.shape != ours[key].shape]
     require(not wrong, "path", "tensors of the model's shapes", f"others for {wrong[:3]}", todo)
     model.load_state_dict(ours | known)
@@ -100,36 +102,45 @@ def load_release_pseudo_labels(
         except Exception as error:  # a foreign pickle can fail in any way
             raise ValueError(f"path: expected a pickle of numpy arrays alone, got {path} ({error}).") from error
     names = [f"pseudo_{split}_{count}" for count in counts]
-    there = sorted(content) if isinstance(content, Mapping) else type(content).__name__
+    there = list(content) if isinstance(content, Mapping) else type(content).__name__
     require(isinstance(content, Mapping) and set(names) <= set(content), "path", f"arrays {names}", there)
-    return torch.stack([torch.as_tensor(np.asarray(content[name], dtype=np.int64)) for name in names], 1)
+    columns = [np.asarray(content[name]) for name in names]
+    for name, column, count in zip(names, columns, counts, strict=True):
+        alike = column.dtype.kind in "iu" and column.ndim == 1 and column.shape == columns[0].shape
+        inside = alike and column.size > 0 and column.min() >= 0 and column.max() < count
+        require(bool(inside), name, f"whole numbers from 0 to {count - 1}, one an image", column)
+    return torch.stack([torch.as_tensor(column.astype(np.int64)) for column in columns], 1)
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Admits the three names that a pickled numpy array needs."""
+    """Admits the four names that pickled numpy arrays need."""
 
     ADMITTED = {
         ("multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numeric", "_frombuffer"): np.empty(0).__reduce_ex__(5)[0],
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
     }
 
     def find_class(self, module: str, name: str) -> object:
-        module = re.sub(r"^numpy\._?core\.multiarray$", "multiarray", module)
+        module = re.sub(r"^numpy\._?core\.", "", module)
         if (module, name) not in self.ADMITTED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return self.ADMITTED[module, name]
 
 
 def _release_weights(path: str | Path) -> Mapping[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(f"path: expected a checkpoint of the release, got {path}, which cannot be read.") from error
-    for entry in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
-            return content[entry]
-    plain = isinstance(content, Mapping) and all(isinstance(value, Tensor) for value in content.values())
+    with open(path, "rb") as file:
+        try:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # a foreign file can fail in any way
+            got = f"{path}, which cannot be read ({type(error).__name__})"
+            raise ValueError(f"path: expected a file of plain tensors, got {got}. Is it damaged?") from error
+    inner = [content.get(entry) for entry in ("state_dict", "model")] if isinstance(content, Mapping) else []
+    content = next((entry for entry in inner if isinstance(entry, Mapping)), content)
+    plain = isinstance(content, Mapping) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    )
     require(plain, "path", "a dict of tensors, or one under 'state_dict' or 'model'", type(content).__name__)
     return content
 
@@ -139,10 +150,12 @@ def _branch(match: re.Match) -> str:
     return BRANCHES[number] if number < len(BRANCHES) else f"unknown_{number}"
 
 
-def _block(match: re.Match, config: ModelConfig) -> int:
-    return sum(config.blocks[: int(match[1]) - 1]) + int(match[2])
+def _block(match: re.Match, config: ModelConfig) -> str:
+    stage, index = int(match[1]) - 1, int(match[2])
+    inside = 0 <= stage < len(config.blocks) and index < config.blocks[stage]
+    return str(sum(config.blocks[:stage]) + index) if inside else f"unknown_{stage + 1}.{index}"
 
 
-def _head(match: re.Match, config: ModelConfig) -> object:
+def _head(match: re.Match, config: ModelConfig) -> str:
     count = int(match[1])
-    return config.cluster_counts.index(count) if count in config.cluster_counts else match[1]
+    return str(config.cluster_counts.index(count)) if count in config.cluster_counts else f"unknown_{count}"
