@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +15,18 @@ from advcl_nb.data import batches
 from advcl_nb.rng import Streams
 
 Row = dict[str, float]
+
+
+@runtime_checkable
+class State(Protocol):
+    """What the loop moves in a `PretrainState` or a `FinetuneState`."""
+
+    optimizer: torch.optim.Optimizer
+    step: int
+    history: list[Row]
+    sums: dict[str, Tensor | float]
+
+
 Parts = dict[str, Tensor]  # a step's loss and its parts, on the device
 
 
@@ -24,7 +37,9 @@ def make_optimizer(config: PretrainConfig | FinetuneConfig, parameters: Iterable
     return torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
 
 
-def run(state, config: PretrainConfig | FinetuneConfig, n: int, step: Callable[[Tensor], Parts], every: int | None):
+def run(
+    state: State, config: PretrainConfig | FinetuneConfig, n: int, step: Callable[[Tensor], dict], every: int | None
+) -> Iterator[Row]:
     """Yield rows while `step` trains on index batches, from where ``state.step`` stands to the config's last epoch."""
     streams = Streams(config.seed)
     per_epoch = sum(1 for _ in batches(n, config.batch_size, generator=None))
@@ -58,7 +73,7 @@ def _add(sums: dict[str, Tensor | float], parts: Parts, count: int) -> None:
         sums[name] = sums.get(name, 0.0) + count * value
 
 
-def _row(state, per_epoch: int) -> Row:
+def _row(state: State, per_epoch: int) -> Row:
     """Average the parts since the last row, and start anew."""
     images = state.sums.pop("images")
     row = {"epoch": state.step / per_epoch, "step": state.step}

@@ -48,8 +48,9 @@ class ShapeSettings:
 DEFAULT_SETTINGS = ShapeSettings()
 
 
-def _box(x: Tensor, y: Tensor, left: float, right: float, top: float, bottom: float) -> Tensor:
-    """Signed distance to a rectangle; negative inside."""
+def _box(x: Tensor, y: Tensor, *sides: float) -> Tensor:
+    """Signed distance to a rectangle, given as left, right, top and bottom; negative inside."""
+    left, right, top, bottom = sides
     across = (x - (left + right) / 2).abs() - (right - left) / 2
     return torch.maximum(across, (y - (top + bottom) / 2).abs() - (bottom - top) / 2)
 
