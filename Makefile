@@ -1,0 +1,46 @@
+# Every target makes .venv when it is missing, and is safe to call again.
+PYTHON ?= python3
+PRESET ?= teach
+OMP_NUM_THREADS ?= 1
+
+BIN = .venv/bin
+READY = .venv/ready
+NOTEBOOKS = $(BIN)/python tools/run_notebooks.py
+
+.PHONY: help setup notebooks test lab data reproduce outputs soak clean
+
+help:  ## print this list
+	@sed -n 's/^\([a-z]*\):.*##/make \1 #/p' Makefile | awk -F ' # ' '{ printf "  %-16s %s\n", $$1, $$2 }'
+
+setup: $(READY)  ## make .venv with the tested versions and this package in it
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -e ".[lab,test]" -c constraints.txt
+	touch $(READY)
+
+notebooks: $(READY)  ## execute all notebooks and write them as pages under build/site (ADVCL_PRESET, default teach)
+	$(NOTEBOOKS)
+
+test: $(READY)  ## ruff, pytest, and every notebook on the smoke preset
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python tools/run_tests.py
+
+lab: $(READY)  ## open JupyterLab at the first notebook
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+data: $(READY)  ## download CIFAR-10 and CIFAR-100 into $ADVCL_DATA, or else data/
+	$(BIN)/python -c 'import advcl_nb as adv; \
+	[print(name, adv.load_images(name, "train", download=True)) for name in ("cifar10", "cifar100")]'
+
+reproduce: $(READY)  ## make every committed card and encoder of PRESET (teach or cifar) again
+	$(BIN)/python tools/reproduce.py $(PRESET)
+
+outputs: $(READY)  ## execute the notebooks with teach and keep the outputs in them, ready to commit
+	ADVCL_PRESET=teach $(NOTEBOOKS) --write
+
+soak: $(READY)  ## the slow proofs that make test leaves out
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m soak
+
+clean:  ## remove pages and caches; .venv, runs and data stay
+	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name .venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

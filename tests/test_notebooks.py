@@ -1,0 +1,123 @@
+"""What every committed notebook keeps to; that they run is checked by nbval."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+MAIN = sorted(FOLDER.glob("[0-9]*.ipynb"))
+SOLUTIONS = sorted(FOLDER.glob("solutions/[0-9]*.ipynb"))
+PRIVATE = re.compile(r"\b(?:advcl_nb|adv)(?:\.\w+)*\._(?!_)|from advcl_nb[\w.]* import [^\n]*\b_(?!_)")
+ABSOLUTE = re.compile(r"(?<![\w.:/<~])/[A-Za-z][\w.-]*/[\w.-]|\b[A-Z]:\\\w")
+
+
+def by_name(path: Path) -> str:
+    return path.relative_to(FOLDER).as_posix()
+
+
+every = pytest.mark.parametrize("path", [*MAIN, *SOLUTIONS], ids=by_name)
+main = pytest.mark.parametrize("path", MAIN, ids=by_name)
+
+
+def read(path: Path) -> NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list[NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def code(path: Path) -> str:
+    """All code of a notebook, without IPython's own lines."""
+    lines = [line for cell in code_cells(path) for line in cell.source.splitlines()]
+    return "\n".join(line for line in lines if not line.startswith(("%", "!")))
+
+
+def headings(path: Path) -> str:
+    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    return "\n".join(re.findall(r"^#+\s+(.+)$", text, re.MULTILINE))
+
+
+def shown_text(output: NotebookNode) -> str:
+    """What an output says in words; pictures are left out."""
+    data = output.get("data", {})
+    return "\n".join([output.get("text", ""), *(str(data[kind]) for kind in data if kind.startswith("text/"))])
+
+
+@every
+def test_is_valid(path):
+    nbformat.validate(read(path))
+
+
+@every
+def test_code_cells_are_short(path):
+    long = [number for number, cell in enumerate(code_cells(path), 1) if cell.source.count("\n") >= 12]
+    assert not long, f"code cells {long} have more than 12 lines"
+
+
+@every
+def test_defines_at_most_three_functions(path):
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    functions = [node.name for node in ast.walk(ast.parse(code(path))) if isinstance(node, kinds)]
+    assert len(functions) <= 3
+
+
+@every
+def test_uses_nothing_private(path):
+    found = [match[0] for match in PRIVATE.finditer(code(path))]
+    assert not found
+
+
+@every
+def test_kept_outputs_hold_no_error(path):
+    checked = [cell for cell in code_cells(path) if "raises-exception" not in cell.metadata.get("tags", [])]
+    errors = [output.evalue for cell in checked for output in cell.outputs if output.output_type == "error"]
+    assert not errors
+
+
+@every
+def test_most_code_cells_show_something(path):
+    shows = [bool(cell.outputs) for cell in code_cells(path)]
+    assert sum(shows) > len(shows) / 2, "`make outputs` keeps the outputs in the notebooks"
+
+
+@every
+def test_kept_outputs_name_no_machine_path(path):
+    texts = [shown_text(output) for cell in code_cells(path) for output in cell.outputs]
+    found = [match[0] for text in texts for match in ABSOLUTE.finditer(text)]
+    assert not found
+
+
+@every
+def test_keeps_nothing_volatile(path):
+    counts = [cell.execution_count for cell in code_cells(path) if cell.execution_count]
+    metadata = set(read(path).metadata)
+    assert not counts and "widgets" not in metadata, "`make outputs` keeps what a reader sees and no more"
+
+
+@main
+def test_has_the_length_of_a_lesson(path):
+    cells = len(read(path).cells)
+    assert 25 <= cells <= 45
+
+
+@main
+def test_opens_with_a_title_and_says_how_long_it_takes(path):
+    opening = read(path).cells[0].source
+    assert opening.startswith("# ")
+    assert re.search(r"\bminutes?\b", opening)
+
+
+@main
+def test_has_a_check_and_an_exercise(path):
+    titles = headings(path)
+    assert re.search(r"\bCheck", titles)
+    assert re.search(r"\bExercise", titles)
+
+
+def test_every_notebook_has_solutions():
+    assert [path.name for path in SOLUTIONS] == [path.name for path in MAIN]
