@@ -1,0 +1,43 @@
+"""Print the README's results as a table made from the cards; with --write, put it into the README.
+
+    python tools/results.py [--write]
+"""
+
+import argparse
+from collections import defaultdict
+from pathlib import Path
+
+import advcl_nb as adv
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BEGIN, END = "<!-- results: begin, made by tools/results.py from data/results -->", "<!-- results: end -->"
+HEADER = "| data | encoder | protocol | SA % | PGD-20 at 8/255 % | test images |\n|---|---|---|---|---|---|"
+PROTOCOLS = ("SLF", "ALF", "AFF")
+
+
+def table(cards: adv.Cards) -> str:
+    """A row per data set, encoder and protocol, with a value per seed."""
+    groups = defaultdict(list)
+    for card in cards:
+        groups[card.data == "shapes", card.data, card.note, PROTOCOLS.index(card.protocol)].append(card)
+    rows = [HEADER]
+    for (_, data, note, protocol), group in sorted(groups.items()):
+        group = sorted(group, key=lambda card: card.seed)
+        accuracies = [" / ".join(f"{100 * card.scored[k].value:.1f}" for card in group) for k in range(2)]
+        name = f"{data} (made up)" if data == "shapes" else data
+        rows.append(f"| {name} | {note} | {PROTOCOLS[protocol]} | {' | '.join(accuracies)} | {group[0].scored[0].n} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="put the table into the README")
+    text = table(adv.read_cards())
+    print(text)
+    if parser.parse_args().write:
+        before, rest = README.read_text().split(BEGIN)
+        README.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+
+
+if __name__ == "__main__":
+    main()
