@@ -179,8 +179,8 @@ class Differences(str):
         return str(self)
 
 
-def diff(a: Config, b: Config) -> Differences:
-    """Return a table of the settings that differ: field, value in `a`, value in `b`."""
+def diff(a: object, b: object) -> Differences:
+    """Return a table of the settings that differ between two configs, or parts of them: field, in `a`, in `b`."""
     left, right = flat(a), flat(b)
     names = [name for name in left | right if left.get(name) != right.get(name)]
     rows = [(name, _short(left.get(name, "-")), _short(right.get(name, "-"))) for name in names]

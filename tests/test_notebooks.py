@@ -94,9 +94,9 @@ def test_kept_outputs_name_no_machine_path(path):
 
 @every
 def test_keeps_nothing_volatile(path):
-    counts = [cell.execution_count for cell in code_cells(path) if cell.execution_count]
-    metadata = set(read(path).metadata)
-    assert not counts and "widgets" not in metadata, "`make outputs` keeps what a reader sees and no more"
+    counts = [cell.execution_count for cell in code_cells(path)]
+    assert counts == list(range(1, len(counts) + 1)), "`make outputs` executes every cell once, in order"
+    assert "widgets" not in read(path).metadata, "`make outputs` keeps what a reader sees and no more"
 
 
 @main

@@ -95,17 +95,14 @@ def stop_on_interrupt(notebook: NotebookNode) -> None:
 
 
 def tidy(notebook: NotebookNode) -> NotebookNode:
-    """The notebook without what changes from run to run and nobody reads: counts, timings, views of dead widgets."""
+    """The notebook without what changes from run to run and nobody reads: timings, views of dead widgets."""
     notebook.metadata = NotebookNode(kernelspec=NotebookNode(KERNEL), language_info=NotebookNode(name="python"))
     for cell in notebook.cells:
         cell.metadata = NotebookNode({"tags": cell.metadata.tags} if "tags" in cell.metadata else {})
         if cell.cell_type == "code":
-            cell.execution_count = None
             cell.outputs = [output for output in cell.outputs if not is_dead_widget(output)]
             for output in cell.outputs:
                 output.get("data", {}).pop(WIDGET, None)
-                if output.output_type == "execute_result":
-                    output.execution_count = None
     return notebook
 
 
