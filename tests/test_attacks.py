@@ -109,6 +109,16 @@ def test_an_l2_attack_reaches_its_sphere_at_any_scale(epsilon, alpha):
     torch.testing.assert_close(lengths(result) / epsilon, torch.ones(2, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("scale", [1e-38, 1e38])
+@pytest.mark.parametrize("threat", THREATS, ids=str)
+def test_the_size_of_the_gradient_does_not_matter(threat, scale):
+    x, weights = torch.full((2, 3, 4, 4), 0.5), torch.rand(2, 3, 4, 4, generator=seeded(3)) + 0.1
+    plain, scaled = (
+        adv.pgd(lambda x, c=c: (c * weights * x).sum(), x, threat, generator=seeded()) for c in (1.0, scale)
+    )
+    torch.testing.assert_close(scaled, plain, atol=1e-6, rtol=0)
+
+
 def test_the_loss_goes_up(network):
     x, labels = batch(), torch.tensor([0, 1, 2, 3, 4, 0])
     loss = cross_entropy(network, labels)

@@ -57,8 +57,8 @@ def show_history(histories: Mapping[str, Rows] | Rows, *, parts: Sequence[str] |
 def _draw_part(axes: Axes, part: str, runs: Mapping[str, Rows], colors: Mapping[str, str]) -> None:
     for name, rows in runs.items():
         marker = "o" if len(rows) <= 30 else ""
-        axes.plot([row["epoch"] for row in rows], [row[part] for row in rows], marker, linestyle="-", markersize=3,
-                  color=colors[name])  # fmt: skip
+        epochs, values = [row["epoch"] for row in rows], [row[part] for row in rows]
+        axes.plot(epochs, values, marker=marker, linestyle="-", markersize=3, color=colors[name])
     axes.set_title(TITLES.get(part, part), loc="left")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
