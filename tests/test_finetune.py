@@ -374,6 +374,16 @@ def test_the_seed_alone_decides(encoder, protocol, loss):
     assert "linear.weight" in changed(snapshot(runs[0]), runs[2])
 
 
+def test_each_step_has_its_own_draw(encoder, monkeypatch):
+    state = start(encoder, "ALF")
+    seen = watch(monkeypatch, state)
+    for _ in range(2):
+        adv.finetune_step(state, IMAGES.x[:16], IMAGES.y[:16])
+    (base, begin, *_), (other_base, other_begin, *_) = seen
+    assert not torch.equal(base, other_base)
+    assert ((begin - base).sign() == (other_begin - other_base).sign()).float().mean() < 0.7
+
+
 def test_a_step_leaves_its_images_alone(encoder):
     x, y = IMAGES.x[:16].clone(), IMAGES.y[:16].clone()
     adv.finetune_step(start(encoder, "AFF", "trades"), x, y)

@@ -156,6 +156,7 @@ def test_small_networks_by_width_and_depth(width, blocks, stem, channels, size):
     model = adv.build_model(config, generator=seeded())
     x = images(3, size, channels)
     assert config.features == width * 2 ** (len(blocks) - 1)
+    assert model.encoder.stem(x).shape == (3, width, size // stem[1], size // stem[1])
     assert model.encoder(x, "clean").shape == (3, config.features)
     z = model(x, "adv")
     assert z.shape == (3, 8)

@@ -44,8 +44,8 @@ def runs_of(preset: str) -> Iterator[Run]:
         yield Run("SimCLR", {"method": "simclr", "seed": seed}, everything if seed == 0 else ("SLF",))
         yield Run("AdvCL", {"seed": seed}, everything if seed == 0 else ("SLF",))
         yield Run("AdvCL without pseudo-labels", {"pseudo_weight": 0.0, "seed": seed})
+        yield Run("AdvCL without the high-frequency view", {"high_view": False, "seed": seed})
     yield Run("ACL", {"method": "acl"})
-    yield Run("AdvCL without the high-frequency view", {"high_view": False})
     for radius in (1.0, 2.0, 6.0):
         yield Run(f"AdvCL, radius {radius:g}", {"radius": radius})
 

@@ -125,6 +125,8 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="keep the outputs in the notebooks that ran through")
     args = parser.parse_args()
     preset = os.environ.setdefault("ADVCL_PRESET", "teach")
+    if preset in ("smoke", "teach"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # on tensors this small, threads cost more than they bring
     if "ADVCL_DATA" in os.environ:  # kernels start in another folder
         os.environ["ADVCL_DATA"] = str(Path(os.environ["ADVCL_DATA"]).expanduser().resolve())
 
