@@ -1,6 +1,6 @@
 """Print the README's results as a table made from the cards; with --write, put it into the README.
 
-    python tools/results.py [--write]
+python tools/results.py [--write]
 """
 
 import argparse
