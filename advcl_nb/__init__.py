@@ -48,3 +48,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     plots = importlib.import_module("advcl_nb.plots")
     return plots if name == "plots" else getattr(plots, name)
+
+
+def __dir__() -> list[str]:
+    """List the figures too, for completion in an editor or a notebook; asking loads them."""
+    return [*globals(), *(name for name in importlib.import_module("advcl_nb.plots").__all__)]

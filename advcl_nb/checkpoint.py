@@ -22,7 +22,7 @@ from advcl_nb._loop import Row
 from advcl_nb._plain import flat, to_plain
 from advcl_nb.clustering import pseudo_labels
 from advcl_nb.config import Config, FinetuneConfig, from_plain
-from advcl_nb.data import Images, project_folder
+from advcl_nb.data import SPLITS, Images, project_folder
 from advcl_nb.features import extract_features
 from advcl_nb.finetune import FinetuneState
 from advcl_nb.models import Encoder, ModelConfig
@@ -99,14 +99,15 @@ def load_history(path: str | Path) -> list[Row]:
 def run_name(config: Config, images: Images, labels: Tensor | None = None) -> str:
     """Return a run's name: data set, method, and a hash of data, model, pretraining and pseudo-labels.
 
-    Number and shape of the images count, their pixels do not: images of your own want a name of their own in
-    ``config.data``. Pseudo-labels count by content; those that `open_or_train` makes itself count as "own".
+    A set that `load_images` knows counts by number and shape of its images, for its config says which they are;
+    images of your own count by their pixels. Pseudo-labels count by content; those that `open_or_train` makes itself
+    count as "own".
     """
     method = config.pretrain.method
-    content = "own" if labels is None else hashlib.sha256(labels.cpu().numpy().tobytes()).hexdigest()
+    content = "own" if labels is None else _sha256(labels)
     key = {
         "data": _changes(config.data, ("test",)),
-        "images": list(images.x.shape),
+        "images": list(images.x.shape) if config.data.name in SPLITS else _sha256(images.x),
         "model": _changes(config.model),
         "pretrain": _changes(config.pretrain, UNUSED.get(method, ())),
         "labels": content if config.pretrain.uses_pseudo_labels else None,
@@ -114,6 +115,10 @@ def run_name(config: Config, images: Images, labels: Tensor | None = None) -> st
     key = json.loads(json.dumps(key), parse_int=float)  # 4 and 4.0 are equal settings
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return f"{config.data.name}-{method}-{digest[:10]}"
+
+
+def _sha256(tensor: Tensor) -> str:
+    return hashlib.sha256(str(tuple(tensor.shape)).encode() + tensor.cpu().numpy().tobytes()).hexdigest()
 
 
 def _changes(config: object, but: tuple[str, ...] = ()) -> dict[str, object]:

@@ -43,7 +43,7 @@ class Images:
         x, y = self.x, self.y
         convert = "For floats in [0, 1] write (x * 255).round().to(torch.uint8)."
         require(x.dtype == torch.uint8, "x", "uint8 images", x, convert)
-        require(x.ndim == 4, "x", "shape (n, c, h, w)", x, "For one image write x[None].")
+        require(x.ndim == 4, "x", "shape (n, c, h, w)", x, "For one image write x[None], for grey ones x[:, None].")
         require(y.dtype == torch.int64, "y", "int64 labels", y, "Write y.long().")
         require(y.shape == x.shape[:1], "y", f"one label for each of {len(x)} images", y, "Check the lengths.")
         inside = len(y) == 0 or (int(y.min()) >= -1 and int(y.max()) < len(self.classes))
@@ -171,7 +171,8 @@ def load_images(
     lays them out. Raises ValueError for a wrong name or split and for damaged files (torchvision checks each md5),
     FileNotFoundError for missing ones.
     """
-    require(name in SPLITS, "name", f"one of {', '.join(SPLITS)}", name)
+    own = "Images of your own: adv.Images.from_arrays or from_folder."
+    require(name in SPLITS, "name", f"one of {', '.join(SPLITS)}", name, own)
     require(split in SPLITS[name], "split", f"one of {', '.join(SPLITS[name])} for {name}", split)
     require(size is None or size >= 1, "size", "at least 1 pixel, or None", size)
     if name == "shapes":

@@ -167,6 +167,9 @@ def repeat_updates(
 
 def _check(state: PretrainState, images: Tensor, labels: Tensor | None) -> None:
     require(images.ndim == 4 and images.dtype == torch.uint8, "images", "uint8 images (n, c, h, w)", images)
+    channels = state.config.model.channels
+    todo = f"Set ModelConfig(channels={images.shape[1]})."
+    require(images.shape[1] == channels, "images", f"{channels} channels, as the model has", images, todo)
     if state.settings.uses_pseudo_labels:
         shape = (len(images), len(state.config.model.cluster_counts))
         todo = "Make them with adv.pseudo_labels(features, config.model.cluster_counts, seed=0)."

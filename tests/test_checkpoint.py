@@ -574,3 +574,10 @@ def test_own_pseudo_labels_use_the_images_alone(tmp_path, monkeypatch):
     assert labels.shape == (len(IMAGES), 2) and labels.dtype == torch.int64
     assert [set(column.tolist()) for column in labels.T] == [set(range(2)), set(range(5))]
     assert all(torch.equal(other, labels) for other in results[1:])
+
+
+def test_images_of_your_own_count_by_their_pixels():
+    own = changed(config(), "data", name="mine")
+    negative = adv.Images(255 - IMAGES.x, IMAGES.y, IMAGES.classes)
+    assert adv.run_name(own, IMAGES) != adv.run_name(own, negative)
+    assert adv.run_name(config(), IMAGES) == adv.run_name(config(), negative)
