@@ -97,6 +97,9 @@ def _over_batches(
     model: nn.Module, images: Tensor, labels: Tensor, name: str, check: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     require(len(images) == len(labels) > 0, "labels", f"{len(images)} labels, one an image", labels)
+    require(bool((labels >= 0).all()), "labels", "class numbers from 0", labels, "Leave unlabelled images out.")
+    inside = images.dtype == torch.uint8 or bool(images.max() <= 1 + 1e-3)
+    require(inside, "images", "uint8, or floats in [0, 1]", images, "Convert with adv.to_float(uint8 images).")
     pairs = list(zip(images.split(BATCH), labels.split(BATCH), strict=True))
     with evaluating(model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
         bar = tqdm(pairs, desc=name, unit="batch", leave=False, delay=2)

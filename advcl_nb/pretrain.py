@@ -90,6 +90,10 @@ def pretrain_epochs(
     """
     x = images.x if isinstance(images, Images) else images
     _check(state, x, labels)
+    if state.settings.uses_pseudo_labels:
+        counts = torch.tensor(state.config.model.cluster_counts, device=labels.device)
+        inside = labels.dtype == torch.int64 and bool(((labels >= 0) & (labels < counts)).all())
+        require(inside, "labels", f"int64 from 0, below {counts.tolist()} by column", labels, "Columns in that order?")
     step = lambda chosen: pretrain_step(state, x[chosen], None if labels is None else labels[chosen])  # noqa: E731
     yield from run(state, state.settings, len(x), step, every)
 

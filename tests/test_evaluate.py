@@ -285,3 +285,11 @@ def test_a_bfloat16_encoder_is_evaluated_in_float32(trained):
         assert torch.equal(torch.cat(logits), full.eval()(IMAGES.x.float() / 255))
         assert not torch.equal(half.eval()(IMAGES.x.float() / 255), torch.cat(logits))  # precision makes a difference
     assert half.encoder.precision == torch.bfloat16
+
+
+@pytest.mark.parametrize(("scale", "label", "text"), [(255.0, 0, "floats in"), (1.0, -1, "class numbers from 0")])
+def test_what_would_give_a_silent_wrong_accuracy_is_refused(scale, label, text):
+    images, labels = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * scale, torch.full((4,), label)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
+    with pytest.raises(ValueError, match=text):
+        adv.standard_accuracy(model, images, labels)

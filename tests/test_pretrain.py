@@ -405,7 +405,7 @@ class FakeStep:
         assert images.dtype == torch.uint8
         index = images[:, 0, 0, 0].long()
         if labels is not None:  # image and label travel together
-            assert torch.equal(labels[:, 1], index)
+            assert torch.equal(labels, torch.stack([index % 2, index % 5], 1))
         self.batches.append(index.tolist())
         self.rates.append(state.optimizer.param_groups[0]["lr"])
         state.step += 1
@@ -413,9 +413,9 @@ class FakeStep:
 
 
 def numbered(n):
-    """Images and pseudo-labels that carry their own index."""
+    """Images that carry their own index, and pseudo-labels that follow from it."""
     index = torch.arange(n)
-    return index.to(torch.uint8)[:, None, None, None].expand(n, 3, 8, 8), torch.stack([index * 0, index], 1)
+    return index.to(torch.uint8)[:, None, None, None].expand(n, 3, 8, 8), torch.stack([index % 2, index % 5], 1)
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(40, [16, 16, 8]), (33, [16, 17]), (48, [16, 16, 16]), (9, [9])])
@@ -542,3 +542,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_advice():
         list(adv.pretrain_epochs(state, IMAGES, every=1))
     assert 1 <= state.step <= 5  # at once, not at the end
     assert all(math.isfinite(row["loss"]) for row in state.history)
+
+
+def test_pseudo_labels_out_of_their_columns_range_are_refused():
+    state = adv.PretrainState.start(adv.preset("smoke"))
+    images = adv.shapes(64, size=16)
+    labels = torch.zeros(64, 3, dtype=torch.int64)
+    labels[5, 0] = 2  # the first head has two classes
+    with pytest.raises(ValueError, match=r"below \[2, 5, 10\] by column"):
+        next(adv.pretrain_epochs(state, images, labels))
