@@ -12,6 +12,12 @@ def require(ok: bool, name: str, expected: str, got: object, todo: str = "") -> 
         raise ValueError(f"{name}: expected {expected}, got {got}. {todo}".rstrip())
 
 
+def require_count(value: object, name: str, least: int = 1) -> None:
+    """Raise a three-part ``ValueError`` unless `value` is a whole number from `least`."""
+    ok = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(ok, name, f"a whole number from {least}", value)
+
+
 def require_one_of(value: object, name: str, choices: tuple) -> None:
     """Raise a three-part ``ValueError`` unless `value` is among `choices`."""
     require(value in choices, name, f"one of {', '.join(map(str, choices))}", value)

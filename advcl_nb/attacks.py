@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from advcl_nb._check import require, require_images, require_one_of
+from advcl_nb._check import require, require_count, require_images, require_one_of
 
 LossFn = Callable[[Tensor], Tensor]
 STARTS = ("uniform", "gaussian", "none")
@@ -30,7 +30,7 @@ class _Threat:
     start: str = "uniform"
 
     def __post_init__(self) -> None:
-        require(self.steps >= 0, "steps", "a count >= 0", self.steps)
+        require_count(self.steps, "steps", 0)
         require(self.alpha >= 0, "alpha", "a step >= 0", self.alpha)
         require_one_of(self.start, "start", STARTS)
 

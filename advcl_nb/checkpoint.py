@@ -30,7 +30,12 @@ from advcl_nb.pretrain import PretrainState, pretrain_epochs
 from advcl_nb.rng import Streams
 
 FORMAT = "advcl_nb/1"
-PARTS = {"kind", "config", "weights", "history"}  # of every file; runs have more
+_RUN = {"kind", "config", "weights", "history", "step", "sums", "optimizer"}
+PARTS = {  # of each kind of file
+    "encoder": {"kind", "config", "weights", "history", "branch"},
+    "pretrain": _RUN,
+    "finetune": _RUN | {"classes", "model", "encoder_branch"},
+}
 UNUSED = {  # fields of PretrainConfig that a method does not read, so that they do not tell its runs apart
     "simclr": ("attack", "attack_mode", "bn_updates", "high_view", "pseudo_weight"),
     "acl": ("high_view", "pseudo_weight"),
@@ -213,7 +218,8 @@ def _read(path: str | Path) -> dict:
                 f"({type(error).__name__}). It is damaged or of another program; for the AdvCL release's files use "
                 "adv.load_release_checkpoint."
             ) from error
-    ours = isinstance(content, dict) and content.get("format") == FORMAT and content.keys() >= PARTS
+    ours = isinstance(content, dict) and content.get("format") == FORMAT
+    ours = ours and content.keys() >= PARTS.get(content.get("kind"), {"a kind of ours"})
     got = content.get("format", "none") if isinstance(content, dict) else type(content).__name__
     require(ours, "path", f"a file of format {FORMAT}", got, "For the release's files use load_release_checkpoint.")
     return content

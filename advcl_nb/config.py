@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 
-from advcl_nb._check import require, require_one_of
+from advcl_nb._check import require, require_count, require_one_of
 from advcl_nb._plain import flat
 from advcl_nb.attacks import L2, Linf
 from advcl_nb.models import BRANCHES, ModelConfig
@@ -18,8 +18,9 @@ PROTOCOLS = ("SLF", "ALF", "AFF")
 
 
 def _check_training(config: object) -> None:
-    require(config.epochs >= 1, "epochs", "a count >= 1", config.epochs)
-    require(config.batch_size >= 2, "batch_size", "two images or more", config.batch_size)
+    require_count(config.epochs, "epochs")
+    require_count(config.batch_size, "batch_size", 2)  # batch norm cannot take one image
+    require(isinstance(config.attack, (Linf, L2)), "attack", "an adv.Linf or adv.L2", config.attack)
     require_one_of(config.optimizer, "optimizer", ("sgd", "adamw"))
     require(config.learning_rate > 0, "learning_rate", "a positive number", config.learning_rate)
 
@@ -136,7 +137,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         require_one_of(self.protocol, "protocol", PROTOCOLS)
-        require_one_of(self.loss, "loss", ("ce", "trades"))
+        require_one_of(self.loss, "loss", ("ce",) if self.protocol == "SLF" else ("ce", "trades"))
         require_one_of(self.branch, "branch", (None, *BRANCHES))
         _check_training(self)
         require(self.beta >= 0, "beta", "a weight >= 0", self.beta)

@@ -82,13 +82,15 @@ class Images:
         return Images(self.x.to(device), self.y.to(device), self.classes)
 
     @classmethod
-    def from_arrays(cls, x: Any, y: Any, classes: Sequence[str] | None = None) -> Images:
+    def from_arrays(cls, x: Any, y: Any = None, classes: Sequence[str] | None = None) -> Images:
         """Make `Images` from NumPy arrays or tensors: uint8 `(n, c, h, w)` or `(n, h, w, c)`, and integer labels.
 
-        The last dimension is read as colour when it is 1 or 3 and the second is not. Without `classes`, their names are
-        their numbers. Raises ValueError as `Images` does; floats are refused.
+        The last dimension is read as colour when it is 1 or 3 and the second is not. Without `y` the images are
+        unlabelled; without `classes` their names are their numbers. Raises ValueError as `Images` does; floats are
+        refused.
         """
-        x, y = _tensor(x), _tensor(y)
+        x = _tensor(x)
+        y = torch.full((len(x),), -1) if y is None else _tensor(y)
         if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
             x = x.permute(0, 3, 1, 2).contiguous()
         whole = not (y.is_floating_point() or y.is_complex() or y.dtype == torch.bool)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from advcl_nb._check import require, require_one_of
 from advcl_nb.attacks import L2, Linf, pgd
 from advcl_nb.data import to_float
-from advcl_nb.models import evaluating
+from advcl_nb.models import Encoder, evaluating
 
 BATCH = 250
 Z = 1.959963984540054  # the normal distribution's 97.5% point
@@ -96,6 +96,8 @@ def robust_accuracy(
 def _over_batches(
     model: nn.Module, images: Tensor, labels: Tensor, name: str, check: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
+    todo = "Fine-tune one first: adv.FinetuneState.start(config, encoder, classes)."
+    require(not isinstance(model, Encoder), "model", "a model that gives logits", type(model), todo)
     require(len(images) == len(labels) > 0, "labels", f"{len(images)} labels, one an image", labels)
     require(bool((labels >= 0).all()), "labels", "class numbers from 0", labels, "Leave unlabelled images out.")
     inside = images.dtype == torch.uint8 or bool(images.max() <= 1 + 1e-3)

@@ -323,10 +323,12 @@ def test_epsilon_in_grey_levels_raises_and_says_what_to_write(unchecked):
     "make, message",
     [(lambda: adv.Linf(-0.1, 0.1, 1), "epsilon: expected a value in"), (lambda: adv.L2(-0.1, 0.1, 1), "epsilon: "),
      (lambda: adv.Linf(float("nan"), 0.1, 1), "epsilon"), (lambda: adv.L2(float("inf"), 0.1, 1), "epsilon"),
-     (lambda: adv.L2(0.1, -0.1, 1), "alpha"), (lambda: adv.Linf(0.1, 0.1, -1), "steps: expected a count >= 0, got -1"),
+     (lambda: adv.L2(0.1, -0.1, 1), "alpha"),
+     (lambda: adv.Linf(0.1, 0.1, -1), "steps: expected a whole number from 0, got -1"),
+     (lambda: adv.Linf(0.1, 0.1, 2.5), "steps: expected a whole number from 0, got 2.5"),
      (lambda: adv.Linf(0.1, 0.1, 1, "random"), "start: expected one of uniform, gaussian, none, got 'random'")],
 )  # fmt: skip
-def test_a_threat_is_checked_when_made(make, message):
+def test_a_threat_is_checked_when_made(make, message, unchecked):
     with pytest.raises(ValueError, match=message):
         make()
 

@@ -354,6 +354,8 @@ def foreign_files():
     yield "old torch", saved_bytes({"format": checkpoint.FORMAT}, _use_new_zipfile_serialization=False)
     yield "other format", saved_bytes({"format": "advcl_nb/0", "kind": "pretrain", "weights": {}, "history": []})
     yield "nothing in it", saved_bytes({"format": checkpoint.FORMAT})
+    whole = {"format": checkpoint.FORMAT, "kind": "pretrain", "config": {}, "weights": {}, "history": []}
+    yield "run without its optimizer", saved_bytes(whole | {"step": 0, "sums": {}})
     yield "pickle", pickle.dumps({"format": checkpoint.FORMAT})
 
 

@@ -138,7 +138,10 @@ def test_each_methods_branch_and_attack_mode(method, branch, mode, labels):
      (adv.PretrainConfig, "schedule_by", "batch"), (adv.PretrainConfig, "precision", "float16"),
      (adv.FinetuneConfig, "protocol", "LP"), (adv.FinetuneConfig, "loss", "mse"), (adv.FinetuneConfig, "branch", "pgd"),
      (adv.FinetuneConfig, "beta", -1.0), (adv.FinetuneConfig, "epochs", 0), (adv.FinetuneConfig, "batch_size", 1),
-     (adv.DataConfig, "size", 0), (adv.DataConfig, "train", -1), (adv.DataConfig, "test", 0)],
+     (adv.DataConfig, "size", 0), (adv.DataConfig, "train", -1), (adv.DataConfig, "test", 0),
+     (adv.PretrainConfig, "epochs", 1.5), (adv.PretrainConfig, "batch_size", 64.0),
+     (adv.PretrainConfig, "attack", None), (adv.FinetuneConfig, "attack", 8 / 255),
+     (adv.FinetuneConfig, "loss", "trades")],
 )  # fmt: skip
 def test_configs_are_checked_when_made(kind, field, value, unchecked):
     with pytest.raises(ValueError, match=f"^{field}: expected .*, got "):

@@ -145,6 +145,7 @@ def test_arrays_may_have_their_colours_first_or_last(channels):
 def test_colours_stay_first_where_both_readings_are_possible():
     x = np.arange(4 * 3 * 5 * 3, dtype=np.uint8).reshape(4, 3, 5, 3)
     assert np.array_equal(Images.from_arrays(x, [0, 0, 1, 1], ["cat", "dog"]).x.numpy(), x)
+    assert Images.from_arrays(x).y.tolist() == [-1] * 4  # unlabelled
 
 
 def test_float_arrays_are_refused_with_the_conversion_that_works():

@@ -293,3 +293,10 @@ def test_what_would_give_a_silent_wrong_accuracy_is_refused(scale, label, text):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
     with pytest.raises(ValueError, match=text):
         adv.standard_accuracy(model, images, labels)
+
+
+def test_an_encoder_is_no_classifier():
+    with pytest.raises(
+        ValueError, match="model: expected a model that gives logits, got .*Encoder.*Fine-tune one first"
+    ):
+        adv.standard_accuracy(adv.Encoder(adv.preset("smoke").model), IMAGES.x, IMAGES.y)
