@@ -1,4 +1,4 @@
-"""Contrastive, pseudo-label and TRADES losses: scalars from tensors, with no state and no hidden factor."""
+"""Contrastive, focal, pseudo-label and TRADES losses: scalars from tensors, with no state and no hidden factor."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from advcl_nb._check import require
+from advcl_nb._check import require, require_one_of
 
+NORMALIZATIONS = ("positives", "release")
 ViewStack = Float[Tensor, "v n d"] | Sequence[Float[Tensor, "n d"]]
 
 
@@ -44,12 +45,43 @@ def supervised_contrastive(
         embeddings = embeddings[None]
     views = _stack(embeddings, temperature)
     require(labels.shape == views.shape[1:2], "labels", f"one label for each of {views.shape[1]} images", labels)
-    rows, classes = views.flatten(0, 1), labels.repeat(len(views))
+    return _over_positives(views.flatten(0, 1), labels.repeat(len(views)), temperature, "positives", gamma=0.0)
+
+
+def focal_contrastive(
+    embeddings: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"] | Float[Tensor, "n k"],
+    temperature: float,
+    *,
+    normalize: str = "positives",
+    gamma: float = 1.0,
+) -> Float[Tensor, ""]:
+    """Return Core-tuning's focal contrastive loss of unit vectors (Zhang et al. 2021; the release's FocalSupConLoss).
+
+    Each pair of an anchor and a positive costs -(1 - p) ln p, where p is the positive's share of the anchor's softmax
+    over all other rows; gradient flows through the weight too. `labels` are integers ``(n,)``, or soft ``(n, k)``
+    where equal rows are positives. normalize: "positives" takes the mean over an anchor's positives, "release" divides
+    their sum by n as the published code does; both then average over the anchors that have one. `gamma` is the
+    weight's exponent; 0 is the plain supervised contrastive loss. Without any positive the loss is 0.
+    """
+    require(temperature > 0, "temperature", "a positive number", temperature)
+    require_one_of(normalize, "normalize", NORMALIZATIONS)
+    require(gamma == 0 or gamma >= 1, "gamma", "0, or a number >= 1", gamma)
+    require(len(labels) == len(embeddings), "labels", f"one for each of {len(embeddings)} embeddings", labels)
+    require(bool(embeddings.isfinite().all()), "embeddings", "finite numbers", embeddings, "Lower the learning rate.")
+    classes = labels if labels.ndim == 1 else labels.unique(dim=0, return_inverse=True)[1]
+    return _over_positives(embeddings, classes, temperature, normalize, gamma)
+
+
+def _over_positives(rows: Tensor, classes: Tensor, temperature: float, normalize: str, gamma: float) -> Tensor:
+    """Return the mean over anchors of what their positives cost, each weighted with (1 - p)^gamma."""
     itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
     positive = (classes[:, None] == classes) & ~itself
     log_p = (rows @ rows.T / temperature).masked_fill(itself, -torch.inf).log_softmax(1)
+    log_p = log_p.masked_fill(~positive, 0)
+    cost = -((1 - log_p.exp()) ** gamma) * log_p if gamma else -log_p
     counts = positive.sum(1)
-    per_anchor = -log_p.masked_fill(~positive, 0).sum(1) / counts.clamp(min=1)
+    per_anchor = cost.sum(1) / (counts.clamp(min=1) if normalize == "positives" else len(rows))
     return per_anchor.sum() / (counts > 0).sum().clamp(min=1)
 
 

@@ -138,6 +138,123 @@ def test_supervised_with_one_label_per_image_is_nt_xent():
     torch.testing.assert_close(adv.supervised_contrastive(z, torch.arange(6), 0.5), adv.multi_view_nt_xent(z, 0.5))
 
 
+# The reference's golden values of Core-tuning's release: focal loss, norm of its gradient, grad[0, 0]; then the mean
+# over positives and the plain supervised contrastive loss, each with the norm of its gradient.
+SOFT = "soft"
+FOCAL = [
+    ((8, 4), [0, 1] * 4, (4.612204432464, 4.085405233843, -0.261528166998), (12.299211819905, 10.894413956915),
+     (12.338946102102, 10.861791043506)),
+    ((12, 6), [0, 1, 2] * 4, (2.674708491230, 2.171003633604, -0.092858097053), (10.698833964920, 8.684014534416),
+     (10.743166719313, 8.664890067672)),
+    ((9, 5), [0, 0, 0, 1, 1, 1, 2, 2, 3], (1.513971969748, 1.835130533664, -0.198793769078),
+     (8.300471536164, 10.730163009824), (8.390572895968, 10.643448180413)),
+    ((18, 6), SOFT, (0.981669865822, 1.109123622402, 0.041061339259), (11.691152734149, 12.749222371408), None),
+]  # fmt: skip
+
+
+def focal_input(n: int, d: int) -> Tensor:
+    k = torch.arange(n * d, dtype=torch.float64).view(n, d)
+    return F.normalize(torch.sin(0.731 * k + 0.013 * k**2 + 0.4), dim=1).requires_grad_()
+
+
+def soft_labels() -> Tensor:
+    """Case D of the reference: rows 6 and 11 are one-hot again and join classes 0 and 2."""
+    i, e = torch.arange(6), torch.eye(4, dtype=torch.float64)
+    share = ((i + 0.5) / 6).double()[:, None]
+    return torch.cat([e[i % 3], 0.2 * e[i % 3] + 0.8 * e[i // 2 % 3], share * e[i % 3] + (1 - share) * e[3]])
+
+
+def focal_by_loop(rows: Tensor, labels: list, temperature: float, release: bool, gamma: float = 1.0) -> float:
+    """Section 1.5 of the reference, written as loops."""
+    n, total, anchors = len(rows), 0.0, 0
+    for i in range(n):
+        exps = [0.0 if k == i else math.exp(float(rows[i] @ rows[k]) / temperature) for k in range(n)]
+        positives = [j for j in range(n) if j != i and labels[j] == labels[i]]
+        shares = [exps[j] / sum(exps) for j in positives]
+        if positives:
+            anchors += 1
+            total += sum(-((1 - p) ** gamma) * math.log(p) for p in shares) / (n if release else len(positives))
+    return total / anchors if anchors else 0.0
+
+
+@pytest.mark.parametrize("shape, labels, release, positives, plain", FOCAL)
+def test_focal_golden_values_and_gradients(shape, labels, release, positives, plain):
+    given = soft_labels() if labels == SOFT else torch.tensor(labels)
+    for options, expected in (({"normalize": "release"}, release), ({"normalize": "positives"}, positives),
+                              ({"normalize": "positives", "gamma": 0.0}, plain)):  # fmt: skip
+        if expected:
+            z = focal_input(*shape).detach().requires_grad_()
+            loss = adv.focal_contrastive(z, given, 0.07, **options)
+            loss.backward()
+            found = [loss.item(), z.grad.norm().item(), z.grad[0, 0].item()]
+            assert found[: len(expected)] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1, 1, 2], [0, 1, 2, 3, 4], [3, 3, 3, 3, 3], [0, 0, 0, 1, 7]])
+@pytest.mark.parametrize("release", [True, False])
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
+def test_focal_equals_a_loop(labels, release, gamma):
+    z = unit_vectors(5, 4)
+    loss = adv.focal_contrastive(
+        z, torch.tensor(labels), 0.3, normalize="release" if release else "positives", gamma=gamma
+    )
+    assert loss.item() == pytest.approx(focal_by_loop(z, labels, 0.3, release, gamma), abs=1e-12)
+
+
+@pytest.mark.parametrize("normalize", ["release", "positives"])
+def test_focal_gradient_equals_finite_differences_through_the_weight_too(normalize):
+    z, labels = unit_vectors(6, 4).requires_grad_(), torch.tensor([0, 0, 1, 1, 1, 2])
+    assert torch.autograd.gradcheck(lambda z: adv.focal_contrastive(z, labels, 0.3, normalize=normalize), z)
+
+
+def test_focal_closed_forms():
+    collapsed, classes = F.normalize(torch.ones(6, 3, dtype=torch.float64), dim=1), torch.tensor([0, 0, 0, 1, 1, 1])
+    loss = adv.focal_contrastive(collapsed, classes, 0.07, normalize="release")
+    assert loss.item() == pytest.approx(2 * 0.8 * math.log(5) / 6, abs=1e-12)
+    clusters = torch.eye(2, dtype=torch.float64)[classes]
+    assert adv.focal_contrastive(clusters, classes, 0.07, normalize="release").item() == pytest.approx(
+        0.1155247946, abs=1e-10
+    )
+
+
+@pytest.mark.parametrize("n, labels", [(1, [0]), (2, [0, 0]), (3, [0, 1, 2])])
+@pytest.mark.parametrize("normalize", ["release", "positives"])
+def test_focal_is_zero_and_never_nan_in_its_limits(n, labels, normalize):
+    z = unit_vectors(n, 4).requires_grad_()
+    loss = adv.focal_contrastive(z, torch.tensor(labels), 0.07, normalize=normalize)
+    loss.backward()
+    assert loss.item() == 0 and torch.equal(z.grad, torch.zeros_like(z))
+
+
+def test_soft_labels_of_a_hundred_classes_are_told_apart_exactly():
+    one_hot = torch.eye(100)
+    z = unit_vectors(100, 8).float()
+    assert adv.focal_contrastive(z, one_hot, 0.07).item() == 0  # no two classes are taken for one
+    nearly = torch.cat([one_hot[:1] * 0.2 + one_hot[9:10] * 0.8, one_hot[1:2] * 0.2 + one_hot[9:10] * 0.8])
+    assert adv.focal_contrastive(z[:2], nearly, 0.07).item() == 0  # the release's hash takes these two for one
+    twice = torch.cat([one_hot, one_hot])
+    rows = unit_vectors(200, 8).float()
+    by_number = adv.focal_contrastive(rows, torch.arange(100).repeat(2), 0.07)
+    assert torch.equal(adv.focal_contrastive(rows, twice, 0.07), by_number) and by_number > 0
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [({"temperature": 0.0}, "temperature: expected a positive number"), ({"gamma": 0.5}, "gamma: expected 0, or"),
+     ({"normalize": "mean"}, "normalize: expected one of positives, release"),
+     ({"labels": torch.arange(4)}, "labels: expected one for each of 3"),
+     ({"embeddings": torch.full((3, 4), torch.nan)}, "embeddings: expected finite numbers")],
+)  # fmt: skip
+def test_wrong_input_of_the_focal_loss_raises(change, message, unchecked):
+    given = {
+        "embeddings": unit_vectors(3, 4),
+        "labels": torch.zeros(3, dtype=torch.int64),
+        "temperature": 0.07,
+    } | change
+    with pytest.raises(ValueError, match=message):
+        adv.focal_contrastive(given.pop("embeddings"), given.pop("labels"), given.pop("temperature"), **given)
+
+
 def test_pseudo_label_loss_equals_loops_over_images_and_heads():
     counts, n = (2, 5, 10), 7
     generator = torch.Generator().manual_seed(0)
