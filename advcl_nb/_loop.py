@@ -32,8 +32,10 @@ Parts = dict[str, Tensor]  # a step's loss and its parts, on the device
 
 def make_optimizer(config: PretrainConfig | FinetuneConfig, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
     """Make the config's optimiser; weight decay is on everything, batch norm and biases too, as in the release."""
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, config.learning_rate, config.momentum, weight_decay=config.weight_decay)
+    if config.optimizer != "adamw":
+        nesterov = config.optimizer == "nesterov"
+        options = {"momentum": config.momentum, "weight_decay": config.weight_decay, "nesterov": nesterov}
+        return torch.optim.SGD(parameters, config.learning_rate, **options)
     return torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
 
 

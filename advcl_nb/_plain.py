@@ -9,7 +9,7 @@ from advcl_nb.attacks import L2, Linf
 
 
 def to_plain(value: object) -> object:
-    """Turn a config into dicts, lists and numbers, as JSON holds them; `config.from_plain` turns it back."""
+    """Turn a config into dicts, lists and numbers, as JSON holds them; `_revive.from_plain` turns it back."""
     if is_dataclass(value):
         plain = {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
         return plain | ({"norm": type(value).__name__} if isinstance(value, (Linf, L2)) else {})
@@ -27,3 +27,25 @@ def flat(value: object, prefix: str = "") -> dict[str, object]:
     else:
         return {prefix.removesuffix("."): value}
     return {name: leaf for key, part in items for name, leaf in flat(part, f"{prefix}{key}.").items()}
+
+
+class Differences(str):
+    """A table as text, which prints itself at the end of a cell."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def diff(a: object, b: object) -> Differences:
+    """Return a table of the settings that differ between two configs, or parts of them: field, in `a`, in `b`."""
+    left, right = flat(a), flat(b)
+    names = [name for name in left | right if left.get(name) != right.get(name)]
+    rows = [(name, _short(left.get(name, "-")), _short(right.get(name, "-"))) for name in names]
+    widths = [max((len(row[k]) for row in rows), default=0) for k in range(2)]
+    return Differences("\n".join(f"{n:{widths[0]}}  {x:{widths[1]}}  ->  {y}" for n, x, y in rows) or "no difference")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, (Linf, L2)):
+        return f"{value}, alpha {value.alpha * 255:.4g}/255, start {value.start}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -16,13 +16,12 @@ import torch
 
 from advcl_nb._check import require, require_one_of
 from advcl_nb._plain import to_plain
-from advcl_nb.config import Config, from_plain
+from advcl_nb._revive import from_plain
+from advcl_nb.config import METHODS, PROTOCOLS, Config
 from advcl_nb.data import project_folder
 from advcl_nb.evaluate import Score
 
 SCHEMA = 1
-METHODS = ("simclr", "rocl", "acl", "advcl")
-PROTOCOLS = ("SLF", "ALF", "AFF", "CE", "SupCon", "Core", "AdvCore")
 SCORE_FIELDS = {"metric", "attack", "value", "correct", "n", "low", "high"}
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 
@@ -87,9 +86,14 @@ class Cards(list):
 
 
 def make_card(
-    config: Config, protocol: str, scores: Sequence[Score], *, seconds: float, checkpoint: Path | None, note: str = ""
-) -> Card:
-    """Make the card of a result, with the versions and the hardware of this process filled in."""
+    config: Config, protocol: str, scores: Sequence[Score], *,
+    seconds: float, checkpoint: Path | None, transfer_to: str | None = None, note: str = "",
+) -> Card:  # fmt: skip
+    """Make the card of a result, with the versions and the hardware of this process filled in.
+
+    transfer_to: the set fine-tuned on and scored, where it is not the config's.
+    """
+    require_one_of(protocol, "protocol", tuple(config.finetune))
     return Card(
         data=config.data.name,
         method=config.pretrain.method,
@@ -102,6 +106,7 @@ def make_card(
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         hardware=hardware(),
         checkpoint=None if checkpoint is None else {"file": checkpoint.name, "sha256": _sha256(checkpoint)},
+        transfer_to=transfer_to,
         note=note,
     )
 

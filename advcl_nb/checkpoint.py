@@ -20,8 +20,9 @@ from tqdm.auto import tqdm
 from advcl_nb._check import require
 from advcl_nb._loop import Row
 from advcl_nb._plain import flat, to_plain
+from advcl_nb._revive import from_plain
 from advcl_nb.clustering import pseudo_labels
-from advcl_nb.config import Config, FinetuneConfig, from_plain
+from advcl_nb.config import Config, FinetuneConfig
 from advcl_nb.data import SPLITS, Images, project_folder
 from advcl_nb.features import extract_features
 from advcl_nb.finetune import FinetuneState
@@ -38,6 +39,7 @@ PARTS = {  # of each kind of file
 }
 UNUSED = {  # fields of PretrainConfig that a method does not read, so that they do not tell its runs apart
     "simclr": ("attack", "attack_mode", "bn_updates", "high_view", "pseudo_weight"),
+    "rocl": ("high_view", "pseudo_weight"),
     "acl": ("high_view", "pseudo_weight"),
 }
 
@@ -56,6 +58,7 @@ def save(state: PretrainState | FinetuneState, path: str | Path) -> Path:
         model = state.classifier
         content = {"kind": "finetune", "weights": model.state_dict(), "classes": model.linear.out_features}
         content |= {"model": to_plain(model.encoder.config), "encoder_branch": model.encoder.branch}
+        content |= {"projector": {} if state.projector is None else state.projector.state_dict()}
     return _write(content | common, Path(path))
 
 
@@ -79,6 +82,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> PretrainSta
         config = from_plain(FinetuneConfig, content["config"])
         state = FinetuneState.start(config, encoder, content["classes"], device=device)
         state.classifier.load_state_dict(content["weights"])
+        if state.projector is not None:
+            state.projector.load_state_dict(content["projector"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.step, state.history, state.sums = content["step"], content["history"], content["sums"]
     return state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from advcl_nb._check import require, require_count, require_one_of
@@ -13,15 +13,15 @@ from advcl_nb.attacks import L2, Linf
 from advcl_nb.models import BRANCHES, ModelConfig
 from advcl_nb.views import ViewSettings
 
-METHODS = ("simclr", "acl", "advcl")
-PROTOCOLS = ("SLF", "ALF", "AFF")
+METHODS = ("simclr", "rocl", "acl", "advcl")
+PROTOCOLS = ("SLF", "ALF", "AFF", "CE", "SupCon", "Core", "AdvCore")
 
 
 def _check_training(config: object) -> None:
     require_count(config.epochs, "epochs")
     require_count(config.batch_size, "batch_size", 2)  # batch norm cannot take one image
     require(isinstance(config.attack, (Linf, L2)), "attack", "an adv.Linf or adv.L2", config.attack)
-    require_one_of(config.optimizer, "optimizer", ("sgd", "adamw"))
+    require_one_of(config.optimizer, "optimizer", ("sgd", "nesterov", "adamw"))
     require(config.learning_rate > 0, "learning_rate", "a positive number", config.learning_rate)
 
 
@@ -99,7 +99,7 @@ class PretrainConfig:
     @property
     def branch(self) -> str:
         """Branch that fine-tuning and evaluation use by default."""
-        return "clean" if self.method == "simclr" else "adv"
+        return "clean" if self.method in ("simclr", "rocl") else "adv"
 
     @property
     def uses_pseudo_labels(self) -> bool:
@@ -112,10 +112,23 @@ class FinetuneConfig:
     """How to fine-tune and with what `protocol`; ``preset().finetune[protocol]`` has each protocol's own defaults.
 
     SLF trains a linear layer on clean images, ALF on adversarial ones; AFF trains everything on adversarial ones.
-    loss: ALF's and AFF's, "ce" (cross-entropy on adversarial images) or "trades" with its `beta`. milestones: epochs
-    (from 0) at which the rate is multiplied by `decay`. branch: of the encoder (None: the encoder's own).
-    padding: of the random crop in training; None trains on the images as they are, without crop and flip.
-    standardize: shift and scale the features to mean 0 and deviation 1 before the linear layer.
+    CE trains everything on clean images with cross-entropy; SupCon adds `eta` times the supervised contrastive loss
+    of the projected features; Core (Core-tuning) mixes hard pairs into both losses and weights the second one
+    focally; AdvCore does so on clean and adversarial images.
+
+    loss: what adversarial images are trained on in ALF and AFF, "ce" (cross-entropy) or "trades" with its `beta`.
+    schedule: "steps" multiplies the rate by `decay` at each of the `milestones` (epochs from 0), "cosine" takes it to
+    0, once an epoch. branch: of the encoder (None: the encoder's own). padding: of the random crop in training; None
+    trains on the images as they are, without crop and flip. standardize: shift and scale the features to mean 0 and
+    deviation 1 before the linear layer.
+
+    core_variant: "paper" is our reading of the paper: genuine hard pairs, a class's originals and hard positives are
+    each other's positives, gradient through the originals, mean over positives. "release" is the published code in
+    each of these. mixup_alpha: of the Beta distribution of the mixing coefficients. contrast_dim: output width of the
+    projector. pool: what AdvCore mixes, "both" clean and adversarial images, "adv" alone, or "clean" alone with `beta`
+    times TRADES' divergence. For the ablation each part of Core-tuning can be left out: the contrastive loss
+    (eta=0), mixing (False: originals alone), hard_pairs (False: random pairs), focal (False: weight 1) and
+    smooth_classifier (False: cross-entropy on the originals alone).
     """
 
     protocol: str = "SLF"
@@ -125,6 +138,7 @@ class FinetuneConfig:
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 2e-4
+    schedule: str = "steps"
     milestones: tuple[int, ...] = (15, 20)
     decay: float = 0.1
     loss: str = "ce"
@@ -133,22 +147,56 @@ class FinetuneConfig:
     branch: str | None = None
     padding: int | None = 4
     standardize: bool = False
+    core_variant: str = "paper"
+    eta: float = 0.1
+    temperature: float = 0.07
+    mixup_alpha: float = 1.0
+    contrast_dim: int = 256
+    pool: str = "both"
+    mixing: bool = True
+    hard_pairs: bool = True
+    focal: bool = True
+    smooth_classifier: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
         require_one_of(self.protocol, "protocol", PROTOCOLS)
-        require_one_of(self.loss, "loss", ("ce",) if self.protocol == "SLF" else ("ce", "trades"))
+        require_one_of(self.loss, "loss", ("ce", "trades") if self.protocol in ("ALF", "AFF") else ("ce",))
+        require_one_of(self.schedule, "schedule", ("steps", "cosine"))
         require_one_of(self.branch, "branch", (None, *BRANCHES))
+        require_one_of(self.core_variant, "core_variant", ("paper", "release"))
+        require_one_of(self.pool, "pool", ("both", "adv", "clean"))
+        require_count(self.contrast_dim, "contrast_dim")
         _check_training(self)
-        require(self.beta >= 0, "beta", "a weight >= 0", self.beta)
+        for name in ("beta", "eta"):
+            require(0 <= getattr(self, name) < math.inf, name, "a weight >= 0", getattr(self, name))
+        for name in ("temperature", "mixup_alpha"):
+            require(0 < getattr(self, name) < math.inf, name, "a positive number", getattr(self, name))
+
+    @property
+    def trains_encoder(self) -> bool:
+        """Whether the whole model is trained, not the linear layer alone."""
+        return self.protocol not in ("SLF", "ALF")
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether a step has a contrastive loss, and the state its projector."""
+        return self.protocol in ("SupCon", "Core", "AdvCore") and self.eta > 0
 
 
 def release_finetune() -> dict[str, FinetuneConfig]:
-    """Return each protocol's own defaults: SLF as released; ALF and AFF as in A-InfoNCE's fork of AdvCL."""
+    """Return each protocol's own defaults: SLF as released; ALF and AFF as in A-InfoNCE's fork of AdvCL.
+
+    CE, SupCon and Core are trained as Core-tuning.py trains; its batches of 64 are accumulated to 256, which counts
+    here as one batch. The paper's adversarial form is not released: AdvCore takes Core's values and AFF's threat.
+    """
+    core = {"optimizer": "nesterov", "learning_rate": 0.01, "weight_decay": 1e-4, "batch_size": 256}
+    core |= {"epochs": 100, "schedule": "cosine"}
     return {
         "SLF": FinetuneConfig("SLF", learning_rate=0.01),
         "ALF": FinetuneConfig("ALF"),
         "AFF": FinetuneConfig("AFF", loss="trades", attack=Linf(8 / 255, 2 / 255, 10, start="gaussian")),
+        **{protocol: FinetuneConfig(protocol, **core) for protocol in ("CE", "SupCon", "Core", "AdvCore")},
     }
 
 
@@ -173,28 +221,15 @@ class Config:
         return "\n".join(f"{name} = {value!r}" for name, value in flat(self).items())
 
 
-class Differences(str):
-    """A table as text, which prints itself at the end of a cell."""
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def diff(a: object, b: object) -> Differences:
-    """Return a table of the settings that differ between two configs, or parts of them: field, in `a`, in `b`."""
-    left, right = flat(a), flat(b)
-    names = [name for name in left | right if left.get(name) != right.get(name)]
-    rows = [(name, _short(left.get(name, "-")), _short(right.get(name, "-"))) for name in names]
-    widths = [max((len(row[k]) for row in rows), default=0) for k in range(2)]
-    return Differences("\n".join(f"{n:{widths[0]}}  {x:{widths[1]}}  ->  {y}" for n, x, y in rows) or "no difference")
-
-
 def learning_rate(config: PretrainConfig | FinetuneConfig, epoch: int, batch: int, batches: int) -> float:
     """Return the rate of step `batch` (of `batches`) in `epoch`, both counted from 0.
 
     Pretraining: a cosine from `learning_rate` to `final_ratio` of it, and over the first `warmup_epochs` a straight
-    line from `warmup_from` to where the cosine then is (release's utils.py). Fine-tuning: steps at `milestones`.
+    line from `warmup_from` to where the cosine then is (release's utils.py). Fine-tuning: steps at `milestones`, or a
+    cosine to 0, moved once an epoch (Core-tuning.py).
     """
+    if isinstance(config, FinetuneConfig) and config.schedule == "cosine":
+        return config.learning_rate * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
     if isinstance(config, FinetuneConfig):
         return config.learning_rate * config.decay ** sum(epoch >= milestone for milestone in config.milestones)
     done = epoch + 1 if config.schedule_by == "epoch" else epoch + (batch + 1) / batches
@@ -204,32 +239,6 @@ def learning_rate(config: PretrainConfig | FinetuneConfig, epoch: int, batch: in
     return config.warmup_from + share * (_cosine(config, config.warmup_epochs) - config.warmup_from)
 
 
-def from_plain(kind: type, plain: Mapping) -> object:
-    """Rebuild a config of class `kind` from `to_plain`'s dict; an unknown or missing field raises ValueError."""
-    names = {f.name for f in fields(kind)}
-    got = set(plain) if isinstance(plain, Mapping) else plain
-    require(got == names, kind.__name__, f"the fields {sorted(names)}", got, "Is the file foreign?")
-    return kind(**{name: _revive(name, part) for name, part in plain.items()})
-
-
-def _revive(name: str, part: object) -> object:
-    if name == "attack":
-        require_one_of(part.get("norm"), "norm", ("Linf", "L2"))
-        return from_plain(Linf if part["norm"] == "Linf" else L2, {k: v for k, v in part.items() if k != "norm"})
-    if name == "finetune":
-        return {protocol: from_plain(FinetuneConfig, config) for protocol, config in part.items()}
-    kinds = {"data": DataConfig, "model": ModelConfig, "pretrain": PretrainConfig, "views": ViewSettings}
-    if name in kinds:
-        return from_plain(kinds[name], part)
-    return tuple(part) if isinstance(part, list) else part
-
-
 def _cosine(config: PretrainConfig, done: int | float) -> float:
     lowest = config.learning_rate * config.final_ratio
     return lowest + (config.learning_rate - lowest) * (1 + math.cos(math.pi * done / config.epochs)) / 2
-
-
-def _short(value: object) -> str:
-    if isinstance(value, (Linf, L2)):
-        return f"{value}, alpha {value.alpha * 255:.4g}/255, start {value.start}"
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,32 +1,43 @@
-"""Fine-tuning a pretrained encoder: SLF, ALF and AFF with one state and one loop."""
+"""Fine-tuning a pretrained encoder: every protocol with one state and one loop.
+
+SLF and ALF train the linear layer, AFF, CE, SupCon, Core and AdvCore the whole model. Each loss is a short function
+that returns its named parts and the logits; `finetune_step` is the rest of an update.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from advcl_nb._check import require
 from advcl_nb._loop import Row, make_optimizer, run
 from advcl_nb.attacks import pgd
 from advcl_nb.config import FinetuneConfig
 from advcl_nb.data import Images, to_float
-from advcl_nb.losses import kl_divergence, trades_loss
-from advcl_nb.models import Classifier, Encoder, evaluating
+from advcl_nb.losses import focal_contrastive, kl_divergence, supervised_contrastive, trades_loss
+from advcl_nb.mixing import draw_mixing, mix_hard_pairs
+from advcl_nb.models import Classifier, Encoder, contrast_projector, evaluating
 from advcl_nb.rng import Streams
 from advcl_nb.views import flip, padded_crop
+
+Parts = dict[str, Tensor]  # the loss's named parts; their sum is trained
 
 
 @dataclass
 class FinetuneState:
-    """Everything that changes while fine-tuning. The model kept is the last epoch's, never chosen on the test set."""
+    """Everything that changes while fine-tuning. The model kept is the last epoch's, never chosen on the test set.
+
+    projector: maps features into the contrastive loss of SupCon, Core and AdvCore, else None; not used in testing.
+    """
 
     config: FinetuneConfig
     classifier: Classifier
     optimizer: torch.optim.Optimizer
+    projector: nn.Module | None = None
     step: int = 0
     history: list[Row] = field(default_factory=list)
     sums: dict[str, Tensor | float] = field(default_factory=dict)
@@ -37,33 +48,33 @@ class FinetuneState:
     ) -> FinetuneState:
         """Begin with a float32 copy of `encoder` (yours never changes) and a fresh linear layer of `classes` logits.
 
-        The branch is the config's, else the encoder's own: "adv" for ACL and AdvCL, "clean" for SimCLR.
+        The branch is the config's, else the encoder's own: "adv" for ACL and AdvCL, "clean" for SimCLR and RoCL.
         """
         generator = Streams(config.seed)("init")
         classifier = Classifier(encoder.copy(), classes, generator=generator, branch=config.branch).to(device)
-        trained = classifier if config.protocol == "AFF" else classifier.linear
-        classifier.encoder.requires_grad_(config.protocol == "AFF")
-        return cls(config, classifier, make_optimizer(config, trained.parameters()))
+        classifier.encoder.requires_grad_(config.trains_encoder)
+        trained, projector = [*(classifier if config.trains_encoder else classifier.linear).parameters()], None
+        if config.contrasts:
+            projector = contrast_projector(encoder.config.features, config.contrast_dim, generator=generator).to(device)
+            trained += projector.parameters()
+        return cls(config, classifier, make_optimizer(config, trained), projector)
 
 
 def finetune_step(state: FinetuneState, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Make one update from uint8 images ``(n, c, h, w)`` and class labels ``(n,)``; return loss and accuracy.
+    """Make one update from uint8 images ``(n, c, h, w)`` and class labels ``(n,)``.
 
-    The accuracy is of the trained batch, on the images that the loss saw (clean for SLF, adversarial otherwise).
+    Returns loss, its parts where it has several, and the accuracy on the trained batch: on clean images for SLF, CE,
+    SupCon and Core, on adversarial ones otherwise.
     """
     x = _augment(state, to_float(images))
-    adversarial = x if state.config.protocol == "SLF" else adversarial_images(state, x, labels)
-    state.classifier.train(state.config.protocol == "AFF")  # frozen means frozen: batch norm too
-    logits = state.classifier(adversarial)
-    if state.config.loss == "trades":
-        loss = trades_loss(state.classifier(x), logits, labels, state.config.beta)
-    else:
-        loss = F.cross_entropy(logits, labels)
+    parts, logits = LOSSES[state.config.protocol](state, x, labels)
+    loss = torch.stack(list(parts.values())).sum()
     state.optimizer.zero_grad()
     loss.backward()
     state.optimizer.step()
     state.step += 1
-    return {"loss": loss.detach(), "accuracy": (logits.argmax(1) == labels).float().mean()}
+    named = {"loss": loss} | (parts if len(parts) > 1 else {})
+    return {name: part.detach() for name, part in named.items()} | {"accuracy": accuracy(logits, labels)}
 
 
 def finetune_epochs(state: FinetuneState, images: Images, *, every: int | None = None) -> Iterator[Row]:
@@ -74,12 +85,116 @@ def finetune_epochs(state: FinetuneState, images: Images, *, every: int | None =
     """
     classes = state.classifier.linear.out_features
     todo = "Start the state with len(images.classes)."
+    channels = state.classifier.encoder.config.channels
+    found = images.x.shape[1]
+    require(
+        found == channels, "images", f"{channels} channels, as the encoder has", images.x, "Pretrain on such images."
+    )
     require(int(images.y.min()) >= 0, "images", "labelled images", images.y, "Others serve pretraining only.")
     require(int(images.y.max()) < classes, "images", f"labels below {classes}", images.y, todo)
     if state.config.standardize and state.step == 0:
         _measure_features(state, images.x)
     step = lambda chosen: finetune_step(state, images.x[chosen], images.y[chosen])  # noqa: E731
     yield from run(state, state.config, len(images), step, every)
+
+
+def clean_loss(state: FinetuneState, x: Tensor, labels: Tensor) -> tuple[Parts, Tensor]:
+    """SLF and CE: cross-entropy on clean images."""
+    state.classifier.train(state.config.trains_encoder)  # frozen means frozen: batch norm too
+    logits = state.classifier(x)
+    return {"ce": F.cross_entropy(logits, labels)}, logits
+
+
+def adversarial_loss(state: FinetuneState, x: Tensor, labels: Tensor) -> tuple[Parts, Tensor]:
+    """ALF and AFF: cross-entropy on adversarial images, or TRADES."""
+    adversarial = adversarial_images(state, x, labels)
+    state.classifier.train(state.config.trains_encoder)
+    logits = state.classifier(adversarial)
+    if state.config.loss == "trades":
+        return {"trades": trades_loss(state.classifier(x), logits, labels, state.config.beta)}, logits
+    return {"ce": F.cross_entropy(logits, labels)}, logits
+
+
+def supcon_loss(state: FinetuneState, x: Tensor, labels: Tensor) -> tuple[Parts, Tensor]:
+    """SupCon: cross-entropy plus eta times the supervised contrastive loss of the projected features."""
+    model, config = state.classifier.train(), state.config
+    features = model.encoder(x, model.branch)
+    logits = model.classify(features)
+    parts = {"ce": F.cross_entropy(logits, labels)}
+    if config.contrasts:
+        embeddings = F.normalize(state.projector(features), dim=1)
+        parts["contrast"] = config.eta * supervised_contrastive(embeddings, labels, config.temperature)
+    return parts, logits
+
+
+def core_loss(state: FinetuneState, x: Tensor, labels: Tensor) -> tuple[Parts, Tensor]:
+    """Core-tuning on clean images (Zhang et al. 2021; Core-tuning.py)."""
+    model = state.classifier.train()
+    return core_tuning(state, model.encoder(x, model.branch), labels)
+
+
+def adversarial_core_loss(state: FinetuneState, x: Tensor, labels: Tensor) -> tuple[Parts, Tensor]:
+    """AdvCore: Core-tuning on the features of clean images and of their adversarial twins, mixed as one pool.
+
+    The attack is PGD on the cross-entropy of the model that will be used, without mixing and projector, in eval mode.
+    Clean images pass the branch "clean", adversarial ones the classifier's own. The paper's adversarial training is
+    not released: this form is ours.
+    """
+    adversarial = adversarial_images(state, x, labels)
+    model, config = state.classifier.train(), state.config
+    attacked = model.encoder(adversarial, model.branch)
+    if config.pool == "adv":
+        return core_tuning(state, attacked, labels)
+    clean = model.encoder(x, "clean")
+    if config.pool == "both":
+        parts, logits = core_tuning(state, torch.cat([clean, attacked]), labels.repeat(2))
+        return parts, logits[len(x) :]
+    parts, clean_logits = core_tuning(state, clean, labels)
+    logits = model.classify(attacked)
+    return parts | {"divergence": config.beta * kl_divergence(clean_logits, logits)}, logits
+
+
+def core_tuning(state: FinetuneState, features: Tensor, labels: Tensor) -> tuple[Parts, Tensor]:
+    """Cross-entropy on originals and mixed rows, plus eta times their focal contrastive loss; logits of the originals.
+
+    The variant "release" learns from the mixed rows alone, whose positives have the same soft label, and divides by
+    the number of rows; see `FinetuneConfig`.
+    """
+    config, model, n = state.config, state.classifier, len(features)
+    released = config.core_variant == "release"
+    rows, targets, groups = features, F.one_hot(labels, model.linear.out_features).to(features), labels
+    if config.mixing:
+        draw = draw_mixing(n, config.mixup_alpha, generator=Streams(config.seed)("mixing", state.step))
+        rule = config.core_variant if config.hard_pairs else "random"
+        mixed = mix_hard_pairs(features, labels, draw, rule=rule, classes=targets.shape[1])
+        rows, targets = mixed.features, mixed.labels
+        groups = targets if released else mixed.groups
+        if released:
+            rows = torch.cat([rows[:n].detach(), rows[n:]])
+    logits = model.classify(rows)
+    trained = slice(None if config.smooth_classifier else n)
+    parts = {"ce": F.cross_entropy(logits[trained], targets[trained])}
+    if config.contrasts:
+        embeddings = F.normalize(state.projector(rows), dim=1)
+        options = {"normalize": "release" if released else "positives", "gamma": float(config.focal)}
+        parts["contrast"] = config.eta * focal_contrastive(embeddings, groups, config.temperature, **options)
+    return parts, logits[:n]
+
+
+LOSSES: dict[str, Callable] = {
+    "SLF": clean_loss,
+    "CE": clean_loss,
+    "ALF": adversarial_loss,
+    "AFF": adversarial_loss,
+    "SupCon": supcon_loss,
+    "Core": core_loss,
+    "AdvCore": adversarial_core_loss,
+}
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the share of rows whose largest logit is their label's."""
+    return (logits.argmax(1) == labels).float().mean()
 
 
 def adversarial_images(state: FinetuneState, x: Tensor, labels: Tensor) -> Tensor:

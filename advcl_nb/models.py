@@ -157,7 +157,20 @@ class Classifier(nn.Module):
         self.register_buffer("scale", torch.ones(encoder.config.features))
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        return self.linear((self.encoder(images, self.branch) - self.shift) / self.scale)
+        return self.classify(self.encoder(images, self.branch))
+
+    def classify(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        """Return the logits of features h."""
+        return self.linear((features - self.shift) / self.scale)
+
+
+def contrast_projector(features: int, outputs: int, *, generator: Generator) -> nn.Sequential:
+    """Return Core-tuning's projector G_c (Core-tuning.py): two linear layers and a ReLU, without batch norm."""
+    with torch.random.fork_rng(devices=[]):
+        projector = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, outputs))
+    for module in projector:
+        _draw_weights(module, generator)
+    return projector
 
 
 def build_model(config: ModelConfig, *, generator: Generator) -> AdvCLModel:

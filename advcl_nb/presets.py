@@ -40,6 +40,7 @@ def _teach() -> Config:
     adamw = {"optimizer": "adamw", "weight_decay": 1e-4, "batch_size": 128}
     head = adamw | {"learning_rate": 0.03, "epochs": 40, "milestones": (25, 35), "standardize": True, "padding": None}
     whole = adamw | {"learning_rate": 2e-3, "epochs": 10, "milestones": (6, 8), "standardize": True, "padding": 1}
+    whole |= {"schedule": "steps"}
     return Config(
         data=DataConfig("shapes", size=16, train=2048, test=1000),
         model=ModelConfig(width=16, blocks=(1, 1, 1), projector=(64, 64), cluster_counts=(10, 20, 50)),
@@ -57,7 +58,7 @@ def _teach() -> Config:
         finetune={
             "SLF": replace(release["SLF"], **head),
             "ALF": replace(release["ALF"], **head | {"epochs": 10, "milestones": (6, 8)}),
-            "AFF": replace(release["AFF"], **whole),
+            **{name: replace(release[name], **whole) for name in ("AFF", "CE", "SupCon", "Core", "AdvCore")},
         },
     )
 
@@ -67,6 +68,7 @@ def _cifar() -> Config:
     release = release_finetune()
     adamw = {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 1e-4, "batch_size": 256}
     head = adamw | {"epochs": 5, "milestones": (3, 4), "standardize": True}
+    whole = head | {"learning_rate": 1e-3, "schedule": "steps"}
     one_epoch = {"epochs": 1, "milestones": ()}  # ten attack steps an image make an epoch dear
     return Config(
         data=DataConfig("cifar10", test=2000),
@@ -86,7 +88,9 @@ def _cifar() -> Config:
         finetune={
             "SLF": replace(release["SLF"], **head),
             "ALF": replace(release["ALF"], **head | one_epoch),
-            "AFF": replace(release["AFF"], **head | one_epoch | {"learning_rate": 1e-3}),
+            "AFF": replace(release["AFF"], **whole | one_epoch),
+            **{name: replace(release[name], **whole) for name in ("CE", "SupCon", "Core")},
+            "AdvCore": replace(release["AdvCore"], **whole | one_epoch),
         },
     )
 

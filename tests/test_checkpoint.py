@@ -19,7 +19,8 @@ import torch
 import advcl_nb as adv
 from advcl_nb import checkpoint, finetune, pretrain
 from advcl_nb._plain import to_plain
-from advcl_nb.config import Config, FinetuneConfig, PretrainConfig, from_plain
+from advcl_nb._revive import from_plain
+from advcl_nb.config import Config, FinetuneConfig, PretrainConfig
 
 MODEL = adv.ModelConfig(width=4, blocks=(1, 1), projector=(16, 8), cluster_counts=(2, 5))
 VIEWS = adv.ViewSettings(crop_scale=(0.5, 1.0), padding=2, radius=4.0)

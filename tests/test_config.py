@@ -8,10 +8,12 @@ from dataclasses import fields, replace
 
 import jaxtyping
 import pytest
+import torch
 
 import advcl_nb as adv
 from advcl_nb._plain import to_plain
-from advcl_nb.config import from_plain
+from advcl_nb._revive import from_plain
+from advcl_nb.config import PROTOCOLS
 
 PAPER = adv.PretrainConfig()
 
@@ -98,22 +100,46 @@ def test_the_defaults_are_the_releases():
 
 def test_fine_tuning_is_a_mapping_from_protocol_to_its_own_defaults():
     finetune = adv.Config().finetune
-    assert list(finetune) == ["SLF", "ALF", "AFF"]
+    assert tuple(finetune) == PROTOCOLS
     assert all(config.protocol == protocol for protocol, config in finetune.items())
-    for config in finetune.values():
+    for config in (finetune["SLF"], finetune["ALF"], finetune["AFF"]):
         assert (config.epochs, config.batch_size, config.milestones, config.decay) == (25, 512, (15, 20), 0.1)
         assert (config.optimizer, config.momentum, config.weight_decay) == ("sgd", 0.9, 2e-4)
         assert (config.attack.epsilon, config.attack.alpha, config.attack.steps) == (8 / 255, 2 / 255, 10)
         assert config.branch is None and config.padding == 4
-    assert {name: config.learning_rate for name, config in finetune.items()} == {"SLF": 0.01, "ALF": 0.1, "AFF": 0.1}
+    assert [finetune[name].learning_rate for name in ("SLF", "ALF", "AFF")] == [0.01, 0.1, 0.1]
     assert finetune["ALF"].loss == "ce" and finetune["ALF"].attack.start == "uniform"
     aff = finetune["AFF"]
     assert (aff.loss, aff.beta, aff.attack.start) == ("trades", 6.0, "gaussian")
+    for name in ("CE", "SupCon", "Core", "AdvCore"):  # reference core-tuning.md, section 2
+        core = finetune[name]
+        assert (core.optimizer, core.learning_rate, core.momentum, core.weight_decay) == ("nesterov", 0.01, 0.9, 1e-4)
+        assert (core.epochs, core.batch_size, core.schedule) == (100, 256, "cosine")
+        assert (core.eta, core.temperature, core.mixup_alpha, core.contrast_dim) == (0.1, 0.07, 1.0, 256)
+        assert core.core_variant == "paper" and core.loss == "ce"
+    assert finetune["AdvCore"].attack == finetune["ALF"].attack
+
+
+def test_the_cosine_of_fine_tuning_is_torchs():
+    config = adv.FinetuneConfig("Core", epochs=7, learning_rate=0.3, schedule="cosine")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 7)
+    for epoch in range(7):
+        for batch in range(3):
+            rate = adv.learning_rate(config, epoch, batch, 3)
+            assert rate == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12)
+        optimizer.step()
+        schedule.step()
 
 
 @pytest.mark.parametrize(
     "method, branch, mode, labels",
-    [("simclr", "clean", "eval", False), ("acl", "adv", "eval", False), ("advcl", "adv", "train", True)],
+    [
+        ("simclr", "clean", "eval", False),
+        ("rocl", "clean", "eval", False),
+        ("acl", "adv", "eval", False),
+        ("advcl", "adv", "train", True),
+    ],
 )
 def test_each_methods_branch_and_attack_mode(method, branch, mode, labels):
     config = replace(PAPER, method=method)
@@ -141,7 +167,11 @@ def test_each_methods_branch_and_attack_mode(method, branch, mode, labels):
      (adv.DataConfig, "size", 0), (adv.DataConfig, "train", -1), (adv.DataConfig, "test", 0),
      (adv.PretrainConfig, "epochs", 1.5), (adv.PretrainConfig, "batch_size", 64.0),
      (adv.PretrainConfig, "attack", None), (adv.FinetuneConfig, "attack", 8 / 255),
-     (adv.FinetuneConfig, "loss", "trades")],
+     (adv.FinetuneConfig, "loss", "trades"), (adv.FinetuneConfig, "eta", -0.1), (adv.FinetuneConfig, "eta", math.inf),
+     (adv.FinetuneConfig, "temperature", 0.0), (adv.FinetuneConfig, "mixup_alpha", 0.0),
+     (adv.FinetuneConfig, "mixup_alpha", math.nan), (adv.FinetuneConfig, "contrast_dim", 0),
+     (adv.FinetuneConfig, "core_variant", "published"), (adv.FinetuneConfig, "pool", "all"),
+     (adv.FinetuneConfig, "schedule", "linear")],
 )  # fmt: skip
 def test_configs_are_checked_when_made(kind, field, value, unchecked):
     with pytest.raises(ValueError, match=f"^{field}: expected .*, got "):
@@ -188,7 +218,7 @@ def test_what_the_design_says_of_each_preset():
     assert budget.model == adv.ModelConfig() and budget.pretrain.precision == "bfloat16"
     assert budget.pretrain.epochs < PAPER.epochs
     for config in map(adv.preset, adv.PRESETS):
-        assert list(config.finetune) == ["SLF", "ALF", "AFF"]
+        assert tuple(config.finetune) == PROTOCOLS
         assert config.pretrain.attack.epsilon == 8 / 255 and config.pretrain.method == "advcl"
 
 
@@ -215,7 +245,7 @@ def test_a_diff_shows_every_part_of_an_attack():
 def test_a_diff_names_protocols_that_only_one_has():
     a = adv.Config()
     b = replace(a, finetune={"SLF": a.finetune["SLF"]})
-    assert {line.split(".")[1] for line in adv.diff(a, b).splitlines()} == {"ALF", "AFF"}
+    assert {line.split(".")[1] for line in adv.diff(a, b).splitlines()} == set(PROTOCOLS) - {"SLF"}
 
 
 def test_a_config_prints_one_field_a_line():
@@ -261,3 +291,13 @@ def test_foreign_fields_raise(unchecked):
     for damaged in (without, extra, plain | {"data": 5}, *wrong):
         with pytest.raises(ValueError, match="expected"):
             from_plain(adv.Config, damaged)
+
+
+def test_a_file_of_version_0_1_0_takes_the_defaults_of_later_fields():
+    later = {"schedule", "core_variant", "eta", "temperature", "mixup_alpha", "contrast_dim", "pool", "mixing"}
+    later |= {"hard_pairs", "focal", "smooth_classifier"}
+    plain = {name: part for name, part in to_plain(adv.FinetuneConfig("SLF", epochs=3)).items() if name not in later}
+    assert from_plain(adv.FinetuneConfig, plain) == adv.FinetuneConfig("SLF", epochs=3)
+    del plain["epochs"]
+    with pytest.raises(ValueError, match="FinetuneConfig: expected the fields"):
+        from_plain(adv.FinetuneConfig, plain)
