@@ -1,4 +1,4 @@
-"""Contrastive pretraining: SimCLR, ACL and AdvCL with one engine.
+"""Contrastive pretraining: SimCLR, RoCL, ACL and AdvCL with one engine.
 
 The methods share views, optimiser and schedule. Each is a short function that returns its named loss parts;
 `pretrain_step` is the rest of an update, and `pretrain_epochs` the loop around it.
@@ -104,6 +104,22 @@ def simclr_loss(state: PretrainState, views: Views, labels: Tensor | None) -> di
     return {"contrast": _contrast(state, embeddings)}
 
 
+def rocl_loss(state: PretrainState, views: Views, labels: Tensor | None) -> dict[str, Tensor]:
+    """RoCL (Kim et al. 2020): an adversarial view of `view1` joins both views, all in the "clean" branch.
+
+    The attack drives it away from `view2`; a small term pulls it back there. Constants as in the release's loss.py and
+    attack_lib.py: the sum over both positives (twice our mean), and 1/256 of the second term. The release passes the
+    gradient through one side of each similarity only; here it passes through both.
+    """
+    embed = lambda view: state.model(view, "clean")  # noqa: E731
+    adversarial = _attack(state, lambda x: _contrast(state, [embed(x), embed(views.view2)]), views.view1, "clean")
+    first, second, third = embed(views.view1), embed(views.view2), embed(adversarial)
+    return {
+        "contrast": 2 * _contrast(state, [first, second, third]),
+        "adversarial_to_view": _contrast(state, [third, second]) / 256,
+    }
+
+
 def acl_loss(state: PretrainState, views: Views, labels: Tensor | None) -> dict[str, Tensor]:
     """ACL, dual stream (Jiang et al. 2020): a clean pair and an adversarial pair, each through its own branch.
 
@@ -140,7 +156,7 @@ def advcl_loss(state: PretrainState, views: Views, labels: Tensor | None) -> dic
     return parts
 
 
-LOSSES: dict[str, Callable] = {"simclr": simclr_loss, "acl": acl_loss, "advcl": advcl_loss}
+LOSSES: dict[str, Callable] = {"simclr": simclr_loss, "rocl": rocl_loss, "acl": acl_loss, "advcl": advcl_loss}
 
 
 def running_statistics(encoder: Encoder, branch: str) -> list[tuple[Tensor, Tensor]]:

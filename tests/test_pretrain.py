@@ -224,9 +224,35 @@ def test_acl_is_the_mean_of_a_clean_and_an_attacked_pair(monkeypatch):
     assert all(torch.equal(t, theirs[branch][name]) for branch in ours for name, t in ours[branch].items())
 
 
+def test_rocl_joins_an_adversarial_view_of_the_first_to_both(monkeypatch):
+    state = start("rocl", attack=adv.Linf(8 / 255, 2 / 255, 3))
+    model = copy.deepcopy(state.model)
+    seen = Recorder(monkeypatch, state)
+    parts = adv.pretrain_step(state, IMAGES.x[:16])
+    first, second, *_ = seen.views[0]
+    images, x, result = seen.attacks[0]
+    assert torch.equal(images, first)
+    model.eval()
+    for _ in range(3):  # away from the second view, in eval mode
+        x = x.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(sup_con_loss([model(x, "clean"), model(second, "clean")], 0.5), x)
+        x = torch.min(torch.max(x + 2 / 255 * gradient.sign(), first - 8 / 255), first + 8 / 255).clamp(0, 1).detach()
+    assert torch.equal(x, result)
+    model.train()
+    a, b, c = (model(view, "clean") for view in (first, second, x))
+    similarity = [[(u @ v.T / 0.5) for v in (a, b, c)] for u in (a, b, c)]
+    rows = torch.cat([torch.cat(row, 1) for row in similarity]).fill_diagonal_(-torch.inf).log_softmax(1)
+    pairs = [rows[16 * i : 16 * i + 16, 16 * j : 16 * j + 16].diagonal() for i in range(3) for j in range(3) if i != j]
+    published = -torch.cat(pairs).sum() / 48  # RoCL's loss.py: six diagonals, divided by the number of rows
+    torch.testing.assert_close(parts["contrast"], SCALE * published, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(parts["adversarial_to_view"], sup_con_loss([c, b], 0.5) / 256, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("method", "mode", "counts"),
     [
+        ("rocl", None, (3, 0, 0)),
+        ("rocl", "train", (13, 0, 0)),  # each of five gradients encodes both views
         ("acl", None, (2, 2, 0)),
         ("acl", "train", (2, 12, 0)),
         ("advcl", None, (18, 6, 6)),
@@ -237,8 +263,8 @@ def test_the_attack_runs_in_its_mode_and_leaves_the_statistics_that_follow(monke
     state = start(method, attack_mode=mode)
     seen = Recorder(monkeypatch, state)
     step(state)
-    training = (mode or {"acl": "eval", "advcl": "train"}[method]) == "train"
-    assert seen.modes == [{training}] * (1 if method == "acl" else 2)
+    training = (mode or {"advcl": "train"}.get(method)) == "train"
+    assert seen.modes == [{training}] * (2 if method == "advcl" else 1)
     assert updates(state.encoder) == counts
     assert all(module.training for module in state.model.modules())
 
@@ -247,6 +273,7 @@ def test_the_attack_runs_in_its_mode_and_leaves_the_statistics_that_follow(monke
     ("method", "changes", "idle"),
     [
         ("simclr", {}, ["adv", "adv_pseudo"]),
+        ("rocl", {}, ["adv", "adv_pseudo"]),
         ("acl", {}, ["adv_pseudo"]),
         ("advcl", {"pseudo_weight": 0.0}, ["adv_pseudo"]),
     ],
@@ -279,7 +306,7 @@ def test_an_attack_on_one_branch_leaves_the_others_statistics(monkeypatch):
     assert moved == [["adv"], ["adv_pseudo"]]
 
 
-@pytest.mark.parametrize("method", ["simclr", "acl", "advcl"])
+@pytest.mark.parametrize("method", ["simclr", "rocl", "acl", "advcl"])
 def test_contrast_scale_multiplies_the_contrastive_loss_alone(method):
     plain, scaled = step(start(method, contrast_scale=1.0)), step(start(method, contrast_scale=3.0))
     for name in set(plain) - {"loss"}:
@@ -287,7 +314,7 @@ def test_contrast_scale_multiplies_the_contrastive_loss_alone(method):
         torch.testing.assert_close(scaled[name], factor * plain[name], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["simclr", "acl", "advcl"])
+@pytest.mark.parametrize("method", ["simclr", "rocl", "acl", "advcl"])
 def test_the_loss_is_the_sum_of_its_parts(method):
     parts = step(start(method))
     loss = parts.pop("loss")
@@ -312,7 +339,7 @@ def test_a_short_simclr_run_learns_to_tell_images_apart():
 # What a step leaves alone
 
 
-@pytest.mark.parametrize("method", ["simclr", "acl", "advcl"])
+@pytest.mark.parametrize("method", ["simclr", "rocl", "acl", "advcl"])
 def test_a_step_changes_neither_its_images_nor_the_global_generators(method):
     state, images, labels = start(method), IMAGES.x[:16].clone(), pseudo(16)
     torch.manual_seed(3), np.random.seed(3)
@@ -325,7 +352,7 @@ def test_a_step_changes_neither_its_images_nor_the_global_generators(method):
     assert torch.equal(images, IMAGES.x[:16]) and torch.equal(labels, pseudo(16))
 
 
-@pytest.mark.parametrize("method", ["simclr", "acl", "advcl"])
+@pytest.mark.parametrize("method", ["simclr", "rocl", "acl", "advcl"])
 def test_the_seed_alone_decides(method):
     runs = []
     for noise, seed in ((1, 0), (2, 0), (1, 1)):
@@ -378,6 +405,7 @@ KEYS = {"epoch", "step", "loss", "learning_rate", "images_per_second", "seconds"
     ("method", "parts"),
     [
         ("simclr", {"contrast"}),
+        ("rocl", {"contrast", "adversarial_to_view"}),
         ("acl", {"contrast_clean", "contrast_adv"}),
         ("advcl", {"contrast", "pseudo"}),
     ],
