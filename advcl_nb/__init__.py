@@ -2,6 +2,7 @@
 
 import importlib
 
+from advcl_nb._plain import diff
 from advcl_nb.attacks import L2, Linf, pgd, pgd_path
 from advcl_nb.cards import Card, Cards, make_card, read_cards, write_card
 from advcl_nb.checkpoint import (
@@ -16,13 +17,21 @@ from advcl_nb.checkpoint import (
     save_encoder,
 )
 from advcl_nb.clustering import ClusterQuality, cluster_quality, pseudo_labels
-from advcl_nb.config import Config, DataConfig, FinetuneConfig, PretrainConfig, diff, learning_rate
+from advcl_nb.config import Config, DataConfig, FinetuneConfig, PretrainConfig, learning_rate
 from advcl_nb.data import Images, ShapeSettings, batches, load_data, load_images, shapes, to_float
 from advcl_nb.evaluate import Score, robust_accuracy, standard_accuracy
-from advcl_nb.features import extract_features
+from advcl_nb.features import ClassScatter, class_scatter, embed_2d, extract_features
 from advcl_nb.finetune import FinetuneState, finetune_epochs, finetune_step
 from advcl_nb.frequency import fourier_basis, high_pass, low_pass, radial_mask, radial_spectrum
-from advcl_nb.losses import kl_divergence, multi_view_nt_xent, pseudo_label_loss, supervised_contrastive, trades_loss
+from advcl_nb.losses import (
+    focal_contrastive,
+    kl_divergence,
+    multi_view_nt_xent,
+    pseudo_label_loss,
+    supervised_contrastive,
+    trades_loss,
+)
+from advcl_nb.mixing import MixedBatch, MixingDraw, draw_mixing, mix_hard_pairs
 from advcl_nb.models import BRANCHES, AdvCLModel, Classifier, Encoder, ModelConfig, build_model
 from advcl_nb.presets import PRESETS, preset
 from advcl_nb.pretrain import PretrainState, pretrain_epochs, pretrain_step

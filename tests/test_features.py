@@ -89,3 +89,75 @@ def test_the_global_generator_is_not_touched(encoder):
     torch.manual_seed(0)
     adv.extract_features(encoder, IMAGES.x)
     assert torch.equal(torch.rand(2), expected)
+
+
+# Scatter and places
+
+
+def clouds(n=60, classes=3, d=5, spread=0.1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % classes
+    centres = torch.randn(classes, d, dtype=torch.float64, generator=generator)
+    return centres[labels] + spread * torch.randn(n, d, dtype=torch.float64, generator=generator), labels
+
+
+def test_scatter_equals_loops():
+    features, labels = clouds()
+    unit = [row / row.norm() for row in features]
+    means = {c: sum(z for z, y in zip(unit, labels, strict=True) if y == c) / 20 for c in range(3)}
+    within = sum(float((z - means[int(y)]).square().sum()) for z, y in zip(unit, labels, strict=True)) / 60
+    between = sum(float((means[a] - means[b]).square().sum()) for a, b in ((0, 1), (0, 2), (1, 2))) / 3
+    found = adv.class_scatter(features, labels)
+    assert found == pytest.approx((within, between), rel=1e-12) and found.ratio == pytest.approx(between / within)
+    assert repr(found) == f"within {within:.3f}, between {between:.3f}, ratio {between / within:.2f}"
+
+
+def test_scatter_within_is_one_minus_the_mean_cosine_with_the_class():
+    """The identity in section 3 of the reference on Core-tuning, self-pairs included."""
+    features, labels = clouds(n=77, spread=1.0)
+    unit = torch.nn.functional.normalize(features, dim=1)
+    same = (labels[:, None] == labels).double()
+    alignment = -((unit @ unit.T * same).sum(1) / same.sum(1)).mean()
+    assert float(alignment) == pytest.approx(adv.class_scatter(features, labels).within - 1, abs=1e-12)
+
+
+def test_scatter_does_not_see_lengths_class_numbers_or_order():
+    features, labels = clouds()
+    expected = adv.class_scatter(features, labels)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(1))
+    lengths = torch.rand(60, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) + 0.1
+    assert adv.class_scatter((lengths * features)[order], 100 - 7 * labels[order]) == pytest.approx(expected)
+    tight = adv.class_scatter(clouds(spread=0.0)[0], labels)
+    assert tight.within == pytest.approx(0, abs=1e-12) and adv.class_scatter(torch.eye(2), torch.arange(2)).ratio > 1e9
+
+
+@pytest.mark.parametrize("method", ["pca", "umap", "tsne"])
+def test_separate_clouds_stay_separate_in_the_plane(method):
+    features, labels = clouds(n=90, spread=0.05)
+    points = adv.embed_2d(features.float(), method=method, seed=0)
+    assert points.shape == (90, 2) and points.isfinite().all()
+    nearest = torch.cdist(points, points).fill_diagonal_(torch.inf).argmin(1)
+    assert (labels[nearest] == labels).float().mean() > 0.95
+    assert torch.equal(points, adv.embed_2d(features.float(), method=method, seed=0))
+
+
+@pytest.mark.parametrize("method", ["pca", "umap"])
+def test_more_rows_find_their_place_in_the_same_map(method):
+    features, labels = clouds(n=90, spread=0.05)
+    points, places = adv.embed_2d(features.float(), method=method, seed=0, also=features[:10].float() + 1e-4)
+    nearest = torch.cdist(places, points).argmin(1)
+    assert places.shape == (10, 2) and (labels[nearest] == labels[:10]).all()
+    if method == "pca":
+        torch.testing.assert_close(places, points[:10], rtol=0, atol=1e-2)
+
+
+def test_wrong_features_and_methods_are_told():
+    features, labels = clouds()
+    with pytest.raises(ValueError, match="also: expected None for t-SNE, got .*umap"):
+        adv.embed_2d(features, method="tsne", seed=0, also=features)
+    with pytest.raises(ValueError, match="method: expected one of pca, umap, tsne, got 'mds'"):
+        adv.embed_2d(features, method="mds", seed=0)
+    with pytest.raises(ValueError, match="labels: expected two classes or more"):
+        adv.class_scatter(features, torch.zeros(60, dtype=torch.int64))
+    with pytest.raises(ValueError, match="features: expected 60 rows"):
+        adv.class_scatter(features[:50], labels)

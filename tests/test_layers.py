@@ -19,7 +19,7 @@ PACKAGE = ROOT / "advcl_nb"
 LAYERS = {
     0: {"_check", "rng"},
     1: {"frequency", "views", "corruptions", "losses", "mixing", "attacks", "models", "clustering"},
-    2: {"config", "presets", "data", "_shapes", "_plain", "_loop"},
+    2: {"config", "presets", "data", "_shapes", "_plain", "_revive", "_loop"},
     3: {"pretrain", "finetune", "evaluate", "features"},
     4: {"report", "checkpoint", "release", "cards", "plots"},
     5: {"explore", "cli"},
@@ -28,11 +28,12 @@ LAYER = {module: layer for layer, modules in LAYERS.items() for module in module
 HEAVY = {"matplotlib", "seaborn", "ipywidgets", "umap", "sklearn", "torchvision", "lightning_fabric", "pyautoattack"}
 PUBLIC = """
     Streams radial_mask high_pass low_pass radial_spectrum fourier_basis ViewSettings draw_views make_views Views
-    resized_crop flip color_jitter to_grey multi_view_nt_xent supervised_contrastive pseudo_label_loss trades_loss
+    resized_crop flip color_jitter to_grey multi_view_nt_xent supervised_contrastive focal_contrastive
+    pseudo_label_loss trades_loss draw_mixing mix_hard_pairs MixedBatch
     Linf L2 pgd pgd_path ModelConfig BRANCHES Encoder AdvCLModel Classifier build_model pseudo_labels cluster_quality
     DataConfig PretrainConfig FinetuneConfig Config preset diff learning_rate Images load_images shapes to_float batches
     PretrainState pretrain_step pretrain_epochs FinetuneState finetune_step finetune_epochs Score standard_accuracy
-    robust_accuracy extract_features save load open_or_train load_encoder load_release_checkpoint
+    robust_accuracy extract_features class_scatter embed_2d save load open_or_train load_encoder load_release_checkpoint
     load_release_pseudo_labels Card write_card read_cards show_views show_spectrum show_history
 """.split()  # noqa: SIM905 (a list of 70 quoted names is no easier to read)
 FILES = [PACKAGE / "__init__.py", *sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})]

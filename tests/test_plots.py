@@ -19,12 +19,15 @@ from advcl_nb.clustering import ClusterQuality
 from advcl_nb.config import FinetuneConfig, PretrainConfig
 from advcl_nb.data import shapes
 from advcl_nb.evaluate import Score
+from advcl_nb.mixing import draw_mixing, mix_hard_pairs
 from advcl_nb.plots import (
     show_attack,
     show_augmentations,
     show_cluster_quality,
     show_clusters,
+    show_embedding,
     show_frequency,
+    show_hard_pairs,
     show_history,
     show_images,
     show_lr,
@@ -475,3 +478,35 @@ def test_bad_input_says_what_was_expected_and_what_came(name):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert ", got " in str(error.value)
+
+
+# Features
+
+
+def test_an_embedding_has_a_panel_for_each_name_and_a_colour_for_each_class():
+    points, labels = torch.rand(12, 2, generator=generator(0)), torch.arange(12) % 3
+    figure = show_embedding({"CE": points, "Core": points + 1}, labels, ["a", "b", "c"])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["CE", "Core"]
+    for axes, places in zip(figure.axes, (points, points + 1), strict=True):
+        (cloud,) = axes.collections
+        assert np.allclose(cloud.get_offsets(), places)
+        colors = [tuple(color) for color in cloud.get_facecolors()]
+        assert len(set(colors)) == 3 and all(colors[k] == colors[k % 3] for k in range(12))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="points.*expected places"):
+        show_embedding(points[:5], labels, ["a", "b", "c"])
+
+
+def test_hard_pairs_show_who_was_mixed_with_whom():
+    x, labels = noise(6), torch.tensor([0, 0, 1, 1, 1, 2])
+    features = torch.rand(6, 4, generator=generator(1))
+    mixed = mix_hard_pairs(features, labels, draw_mixing(6, generator=generator(2)))
+    figure = show_hard_pairs(x, mixed, [0, 5])
+    tile = tile_of(figure, 4, 2, 6, 6)
+    for column, row in enumerate((0, 5)):
+        shown = [x[row], x[mixed.hard_positive[row]], x[mixed.hard_negative[row]], x[mixed.partner[row]]]
+        for place, image in enumerate(shown):
+            expected = torch.ones(3, 6, 6) if (row, place) == (5, 1) else image  # the sixth has no positive
+            torch.testing.assert_close(tile(place, column), expected.expand(3, -1, -1), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="rows: expected row numbers from 0 to 5"):
+        show_hard_pairs(x, mixed, [6])

@@ -2,6 +2,7 @@
 
 from advcl_nb.plots.attacks import show_attack
 from advcl_nb.plots.clusters import show_cluster_quality, show_clusters
+from advcl_nb.plots.features import show_embedding, show_hard_pairs
 from advcl_nb.plots.frequency import show_frequency, show_spectrum
 from advcl_nb.plots.images import show_images
 from advcl_nb.plots.scores import show_scores
@@ -13,7 +14,9 @@ __all__ = [
     "show_augmentations",
     "show_cluster_quality",
     "show_clusters",
+    "show_embedding",
     "show_frequency",
+    "show_hard_pairs",
     "show_history",
     "show_images",
     "show_lr",
