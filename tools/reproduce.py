@@ -19,35 +19,86 @@ from tqdm.auto import tqdm
 import advcl_nb as adv
 
 PGD20 = adv.Linf(8 / 255, 2 / 255, 20)
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """One fine-tuning and its scores: what differs from the preset's protocol, and the share of labels it has."""
+
+    protocol: str
+    changes: dict = field(default_factory=dict)
+    share: float = 1.0
+    transfer_to: str | None = None
+
+    @property
+    def note(self) -> str:
+        """What the card's note says beside the encoder's name; a seed stands in the card's config."""
+        told = [f"{name}={value}" for name, value in self.changes.items() if name not in HIDDEN]
+        return "".join(f", {part}" for part in ([f"{self.share:.0%} of the labels"] if self.share < 1 else []) + told)
+
+
+HIDDEN = ("seed", "epochs", "milestones", "batch_size")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One encoder: what differs from the preset's pretraining, and which protocols are scored on it."""
+    """One encoder: what differs from the preset's pretraining, and how it is fine-tuned and scored."""
 
     name: str
     changes: dict = field(default_factory=dict)
-    protocols: tuple[str, ...] = ("SLF",)
+    tunings: tuple[Tuning, ...] = (Tuning("SLF"),)
     release_labels: bool = False
+
+
+def protocols(*names: str, seeds: tuple[int, ...] = (0,), **options) -> tuple[Tuning, ...]:
+    """A tuning for each protocol and seed; `options` are a Tuning's, or changes to the protocol's settings."""
+    share, target = options.pop("share", 1.0), options.pop("transfer_to", None)
+    return tuple(
+        Tuning(name, ({"seed": seed} if seed else {}) | options, share, target) for name in names for seed in seeds
+    )
+
+
+# 10% of the labels: smaller batches, and epochs for as many steps as there are with all of them
+FEW = {"teach": {"batch_size": 64, "epochs": 30, "milestones": (18, 24)},
+       "cifar": {"batch_size": 64, "epochs": 10, "milestones": (6, 8)}}  # fmt: skip
 
 
 def runs_of(preset: str) -> Iterator[Run]:
     """The runs behind the notebooks; the first, SimCLR, also makes the pseudo-labels of the others."""
-    everything = ("SLF", "ALF", "AFF")
+    whole = protocols("SLF", "ALF", "AFF")
+    trio = protocols("CE", "SupCon", "Core", seeds=SEEDS)
+    trio += protocols("CE", "SupCon", "Core", seeds=SEEDS, share=0.1, **FEW.get(preset, {}))
     if preset == "cifar":
-        yield Run("SimCLR", {"method": "simclr"})
-        yield Run("ACL", {"method": "acl"})
-        yield Run("AdvCL", {}, everything)
+        slf, moved = protocols("SLF"), protocols("SLF", transfer_to="cifar100")
+        yield Run("SimCLR", {"method": "simclr"}, slf + trio + moved)
+        yield Run("ACL", {"method": "acl"}, slf + protocols("CE", "Core") + moved)
+        yield Run("AdvCL", {}, whole + protocols("AdvCore", "CE", "Core") + moved)
         yield Run("AdvCL with the authors' pseudo-labels (ImageNet)", release_labels=True)
         return
-    for seed in range(3):
-        yield Run("SimCLR", {"method": "simclr", "seed": seed}, everything if seed == 0 else ("SLF",))
-        yield Run("AdvCL", {"seed": seed}, everything if seed == 0 else ("SLF",))
+    for seed in SEEDS:
+        yield Run("SimCLR", {"method": "simclr", "seed": seed}, whole + trio + studies() if seed == 0 else whole[:1])
+        more = whole + protocols("AdvCore") + protocols("AFF", "AdvCore", share=0.1, **FEW[preset])
+        yield Run("AdvCL", {"seed": seed}, more if seed == 0 else whole[:1])
         yield Run("AdvCL without pseudo-labels", {"pseudo_weight": 0.0, "seed": seed})
         yield Run("AdvCL without the high-frequency view", {"high_view": False, "seed": seed})
+    yield Run("RoCL", {"method": "rocl"})
     yield Run("ACL", {"method": "acl"})
     for radius in (1.0, 2.0, 6.0):
         yield Run(f"AdvCL, radius {radius:g}", {"radius": radius})
+
+
+def studies() -> tuple[Tuning, ...]:
+    """Core-tuning's ablation, the sweep over eta for both variants, and AdvCore, on SimCLR's encoder."""
+    few = FEW["teach"] | {"share": 0.1}
+    parts = ({"eta": 0.0}, {"mixing": False}, {"hard_pairs": False}, {"focal": False}, {"smooth_classifier": False})
+    ablation = [tuning for part in parts for tuning in protocols("Core", seeds=SEEDS, **few | part)]
+    sweep = []
+    for variant in ({}, {"core_variant": "release"}):
+        for eta in (0.003, 0.03, 0.1, 0.3, 1.0):
+            if variant or eta != 0.1:  # this is the preset's own
+                sweep += protocols("Core", seeds=SEEDS, **few | variant | {"eta": eta})
+    return (*ablation, *sweep, *protocols("AdvCore"), *protocols("AFF", "AdvCore", **few))
 
 
 def config_of(preset: str, run: Run) -> adv.Config:
@@ -57,6 +108,12 @@ def config_of(preset: str, run: Run) -> adv.Config:
     seed = changes.get("seed", 0)
     finetune = {name: replace(settings, seed=seed) for name, settings in config.finetune.items()}
     return replace(config, pretrain=replace(config.pretrain, views=views, **changes), finetune=finetune)
+
+
+def config_with(config: adv.Config, tuning: Tuning) -> adv.Config:
+    """The run's config with the tuning's changes in its protocol."""
+    settings = replace(config.finetune[tuning.protocol], **tuning.changes)
+    return replace(config, finetune=dict(config.finetune) | {tuning.protocol: settings})
 
 
 def make_encoder(config: adv.Config, run: Run, train: adv.Images, device: str) -> tuple[adv.Encoder, Path, float]:
@@ -70,40 +127,57 @@ def make_encoder(config: adv.Config, run: Run, train: adv.Images, device: str) -
     return adv.load_encoder(path, device=device), path, adv.load_history(path)[-1]["seconds"]
 
 
-def score(config: adv.Config, protocol: str, encoder: adv.Encoder, train: adv.Images, test: adv.Images, device: str):
-    """Fine-tune a copy of the encoder and return its SA and PGD-20 scores on the test images."""
-    settings = config.finetune[protocol]
+def score(config: adv.Config, tuning: Tuning, encoder: adv.Encoder, device: str) -> list[adv.Score]:
+    """Fine-tune a copy of the encoder on the tuning's images and return its SA and PGD-20 scores."""
+    settings = config.finetune[tuning.protocol]
+    data = replace(config.data, name=tuning.transfer_to or config.data.name)
+    train, test = (images.to(device) for images in adv.load_data(data))
+    train = train.subset(round(tuning.share * len(train)), seed=0) if tuning.share < 1 else train
     state = adv.FinetuneState.start(settings, encoder, len(train.classes), device=device)
-    for row in tqdm(adv.finetune_epochs(state, train), desc=protocol, total=settings.epochs, unit="epoch"):
+    for row in tqdm(adv.finetune_epochs(state, train), desc=tuning.protocol, total=settings.epochs, unit="epoch"):
         last = row
     generator = adv.Streams(settings.seed)("eval")
     scores = [
         adv.standard_accuracy(state.classifier, test.x, test.y),
         adv.robust_accuracy(state.classifier, test.x, test.y, PGD20, generator=generator),
     ]
-    print(protocol, *scores, f"accuracy in training {last['accuracy']:.3f}, {last['seconds']:.0f} s", flush=True)
+    print(tuning, *scores, f"accuracy in training {last['accuracy']:.3f}, {last['seconds']:.0f} s", flush=True)
     return scores
+
+
+def is_done(config: adv.Config, run: Run, tuning: Tuning, path: Path) -> bool:
+    """Whether a card of this result is there."""
+    settings, note = config.finetune[tuning.protocol], run.name + tuning.note
+    return any(
+        (card.note, card.protocol, card.transfer_to) == (note, tuning.protocol, tuning.transfer_to)
+        and card.settings.finetune[card.protocol] == settings
+        and card.checkpoint["file"] == path.name
+        for card in adv.read_cards()
+        if card.checkpoint
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset", choices=("smoke", "teach", "cifar"))
     parser.add_argument("--only", nargs="*", help="names of runs, as the cards' notes have them")
+    parser.add_argument("--protocols", nargs="*", help="protocols to score; all by default")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    train, test = (images.to(options.device) for images in adv.load_data(adv.preset(options.preset).data))
+    train, _ = (images.to(options.device) for images in adv.load_data(adv.preset(options.preset).data))
     for run in runs_of(options.preset):
         config = config_of(options.preset, run)
         if options.only and run.name not in options.only:
             continue
         print(f"\n{run.name}, seed {config.pretrain.seed}", flush=True)
         encoder, path, seconds = make_encoder(config, run, train, options.device)
-        done = [card.protocol for card in adv.read_cards() if card.checkpoint and card.checkpoint["file"] == path.name]
-        for protocol in run.protocols:
-            if protocol not in done:
-                scores = score(config, protocol, encoder, train, test, options.device)
-                card = adv.make_card(config, protocol, scores, seconds=seconds, checkpoint=path, note=run.name)
-                adv.write_card(card)
+        for tuning in run.tunings:
+            wanted = not options.protocols or tuning.protocol in options.protocols
+            tuned = config_with(config, tuning)
+            if wanted and not is_done(tuned, run, tuning, path):
+                scores = score(tuned, tuning, encoder, options.device)
+                told = {"seconds": seconds, "checkpoint": path, "note": run.name + tuning.note}
+                adv.write_card(adv.make_card(tuned, tuning.protocol, scores, transfer_to=tuning.transfer_to, **told))
 
 
 if __name__ == "__main__":

@@ -12,17 +12,18 @@ import advcl_nb as adv
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- results: begin, made by tools/results.py from data/results -->", "<!-- results: end -->"
 HEADER = "| data | encoder | protocol | SA % | PGD-20 at 8/255 % | test images |\n|---|---|---|---|---|---|"
-PROTOCOLS = ("SLF", "ALF", "AFF")
+PROTOCOLS = ("SLF", "ALF", "AFF", "CE", "SupCon", "Core", "AdvCore")
 
 
 def table(cards: adv.Cards) -> str:
     """A row per data set, encoder and protocol, with a value per seed."""
     groups = defaultdict(list)
     for card in cards:
-        groups[card.data == "shapes", card.data, card.note, PROTOCOLS.index(card.protocol)].append(card)
+        data = f"{card.data} to {card.transfer_to}" if card.transfer_to else card.data
+        groups[card.data == "shapes", data, card.note, PROTOCOLS.index(card.protocol)].append(card)
     rows = [HEADER]
     for (_, data, note, protocol), group in sorted(groups.items()):
-        group = sorted(group, key=lambda card: card.seed)
+        group = sorted(group, key=lambda card: card.settings.finetune[card.protocol].seed)
         accuracies = [" / ".join(f"{100 * card.scored[k].value:.1f}" for card in group) for k in range(2)]
         name = f"{data} (made up)" if data == "shapes" else data
         rows.append(f"| {name} | {note} | {PROTOCOLS[protocol]} | {' | '.join(accuracies)} | {group[0].scored[0].n} |")
