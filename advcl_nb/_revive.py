@@ -20,7 +20,7 @@ ADDED = {
 def from_plain(kind: type, plain: Mapping) -> object:
     """Rebuild a config of class `kind` from `to_plain`'s dict; an unknown or missing field raises ValueError.
 
-    A field that files of version 0.1.0 lack (`ADDED`) takes its default, for defaults never change.
+    A field that older files lack (`ADDED`) takes its default, for defaults never change.
     """
     names = {f.name for f in fields(kind)}
     got = set(plain) if isinstance(plain, Mapping) else plain

@@ -293,7 +293,7 @@ def test_foreign_fields_raise(unchecked):
             from_plain(adv.Config, damaged)
 
 
-def test_a_file_of_version_0_1_0_takes_the_defaults_of_later_fields():
+def test_an_older_file_takes_the_defaults_of_later_fields():
     later = {"schedule", "core_variant", "eta", "temperature", "mixup_alpha", "contrast_dim", "pool", "mixing"}
     later |= {"hard_pairs", "focal", "smooth_classifier"}
     plain = {name: part for name, part in to_plain(adv.FinetuneConfig("SLF", epochs=3)).items() if name not in later}

@@ -24,6 +24,9 @@ def test_the_readme_holds_the_table_of_the_committed_cards():
 def test_every_score_of_a_card_stands_in_the_table():
     table = results.table(CARDS)
     for card in CARDS:
+        if results.is_ablation(card):
+            continue
         name = f"| {card.note} | {card.protocol} |"
-        row = next(row for row in table.splitlines() if name in row and card.data in row)
+        data = f"{card.data} to {card.transfer_to} |" if card.transfer_to else f"| {card.data} "
+        row = next(row for row in table.splitlines() if name in row and data in row)
         assert all(f"{100 * score['value']:.1f}" in row for score in card.scores)

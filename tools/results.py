@@ -15,10 +15,17 @@ HEADER = "| data | encoder | protocol | SA % | PGD-20 at 8/255 % | test images |
 PROTOCOLS = ("SLF", "ALF", "AFF", "CE", "SupCon", "Core", "AdvCore")
 
 
+def is_ablation(card: adv.Card) -> bool:
+    """Whether the card's note names a changed setting of fine-tuning: notebook 04b has these."""
+    return "=" in card.note
+
+
 def table(cards: adv.Cards) -> str:
     """A row per data set, encoder and protocol, with a value per seed."""
     groups = defaultdict(list)
     for card in cards:
+        if is_ablation(card):
+            continue
         data = f"{card.data} to {card.transfer_to}" if card.transfer_to else card.data
         groups[card.data == "shapes", data, card.note, PROTOCOLS.index(card.protocol)].append(card)
     rows = [HEADER]
