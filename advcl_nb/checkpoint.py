@@ -83,6 +83,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> PretrainSta
         state = FinetuneState.start(config, encoder, content["classes"], device=device)
         state.classifier.load_state_dict(content["weights"])
         if state.projector is not None:
+            require("projector" in content, "path", "a run with its projector", sorted(content))
             state.projector.load_state_dict(content["projector"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.step, state.history, state.sums = content["step"], content["history"], content["sums"]

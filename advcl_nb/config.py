@@ -22,6 +22,8 @@ def _check_training(config: object) -> None:
     require_count(config.batch_size, "batch_size", 2)  # batch norm cannot take one image
     require(isinstance(config.attack, (Linf, L2)), "attack", "an adv.Linf or adv.L2", config.attack)
     require_one_of(config.optimizer, "optimizer", ("sgd", "nesterov", "adamw"))
+    if config.optimizer == "nesterov":
+        require(config.momentum > 0, "momentum", "a positive number for nesterov", config.momentum)
     require(config.learning_rate > 0, "learning_rate", "a positive number", config.learning_rate)
 
 
@@ -111,24 +113,23 @@ class PretrainConfig:
 class FinetuneConfig:
     """How to fine-tune and with what `protocol`; ``preset().finetune[protocol]`` has each protocol's own defaults.
 
-    SLF trains a linear layer on clean images, ALF on adversarial ones; AFF trains everything on adversarial ones.
-    CE trains everything on clean images with cross-entropy; SupCon adds `eta` times the supervised contrastive loss
-    of the projected features; Core (Core-tuning) mixes hard pairs into both losses and weights the second one
-    focally; AdvCore does so on clean and adversarial images.
+    SLF trains a linear layer on clean images, ALF on adversarial ones; AFF everything on adversarial ones. CE trains
+    everything on clean images with cross-entropy; SupCon adds `eta` times the supervised contrastive loss of projected
+    features; Core (Core-tuning) mixes hard pairs into both losses and weights the second; AdvCore attacks images too.
 
     loss: what adversarial images are trained on in ALF and AFF, "ce" (cross-entropy) or "trades" with its `beta`.
     schedule: "steps" multiplies the rate by `decay` at each of the `milestones` (epochs from 0), "cosine" takes it to
-    0, once an epoch. branch: of the encoder (None: the encoder's own). padding: of the random crop in training; None
-    trains on the images as they are, without crop and flip. standardize: shift and scale the features to mean 0 and
-    deviation 1 before the linear layer.
+    0, once an epoch. branch: of the encoder (None: the encoder's own). padding: of the random crop in training (None:
+    neither crop nor flip). standardize: scale features to mean 0 and deviation 1 before the linear layer.
 
     core_variant: "paper" is our reading of the paper: genuine hard pairs, a class's originals and hard positives are
     each other's positives, gradient through the originals, mean over positives. "release" is the published code in
-    each of these. mixup_alpha: of the Beta distribution of the mixing coefficients. contrast_dim: output width of the
-    projector. pool: what AdvCore mixes, "both" clean and adversarial images, "adv" alone, or "clean" alone with `beta`
-    times TRADES' divergence. For the ablation each part of Core-tuning can be left out: the contrastive loss
-    (eta=0), mixing (False: originals alone), hard_pairs (False: random pairs), focal (False: weight 1) and
-    smooth_classifier (False: cross-entropy on the originals alone).
+    each of these; there the encoder learns from mixed rows alone. Left out are the code's label hash (equality is
+    exact here), its classifier without bias and its second forward, which moves batch norm's statistics again.
+    mixup_alpha: of the mixing coefficients' Beta distribution. contrast_dim: the projector's width. pool: what AdvCore
+    mixes, "both" clean and adversarial images, "adv" alone, or "clean" alone with `beta` times TRADES' divergence.
+    Each part of Core-tuning can be left out: the contrastive loss (eta=0), mixing, hard_pairs (random ones instead),
+    focal (weight 1 instead) and smooth_classifier (cross-entropy on the originals alone).
     """
 
     protocol: str = "SLF"
@@ -168,6 +169,10 @@ class FinetuneConfig:
         require_one_of(self.pool, "pool", ("both", "adv", "clean"))
         require_count(self.contrast_dim, "contrast_dim")
         _check_training(self)
+        for name in ("standardize", "mixing", "hard_pairs", "focal", "smooth_classifier"):
+            require(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
+        fits = self.hard_pairs or self.core_variant == "paper"
+        require(fits, "hard_pairs", "True for the release, which finds no hard positives anyway", self.hard_pairs)
         for name in ("beta", "eta"):
             require(0 <= getattr(self, name) < math.inf, name, "a weight >= 0", getattr(self, name))
         for name in ("temperature", "mixup_alpha"):
@@ -187,8 +192,8 @@ class FinetuneConfig:
 def release_finetune() -> dict[str, FinetuneConfig]:
     """Return each protocol's own defaults: SLF as released; ALF and AFF as in A-InfoNCE's fork of AdvCL.
 
-    CE, SupCon and Core are trained as Core-tuning.py trains; its batches of 64 are accumulated to 256, which counts
-    here as one batch. The paper's adversarial form is not released: AdvCore takes Core's values and AFF's threat.
+    CE, SupCon and Core train as Core-tuning.py does, but mine one batch of 256 where it mines four of 64 and adds up
+    their gradients. The paper's adversarial form is not released: AdvCore takes Core's values and ALF's attack.
     """
     core = {"optimizer": "nesterov", "learning_rate": 0.01, "weight_decay": 1e-4, "batch_size": 256}
     core |= {"epochs": 100, "schedule": "cosine"}

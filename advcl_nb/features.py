@@ -39,7 +39,7 @@ class ClassScatter(NamedTuple):
     @property
     def ratio(self) -> float:
         """Between over within: the larger, the better the classes are set apart."""
-        return self.between / self.within if self.within else float("inf")
+        return self.between / self.within if self.within else float("inf") if self.between else 0.0
 
     def __repr__(self) -> str:
         return f"within {self.within:.3f}, between {self.between:.3f}, ratio {self.ratio:.2f}"
@@ -52,6 +52,7 @@ def class_scatter(features: Tensor, labels: Tensor) -> ClassScatter:
     supervised contrastive loss, up to the temperature. Raises ValueError for fewer than two classes.
     """
     require(features.ndim == 2 and len(features) == len(labels), "features", f"{len(labels)} rows (n, d)", features)
+    require(bool(features.isfinite().all()), "features", "finite numbers", features)
     classes, index = labels.unique(return_inverse=True)
     require(len(classes) >= 2, "labels", "two classes or more", labels)
     unit = F.normalize(features, dim=1)
@@ -62,13 +63,17 @@ def class_scatter(features: Tensor, labels: Tensor) -> ClassScatter:
 
 
 def embed_2d(features: Tensor, *, method: str, seed: int, also: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-    """Return places ``(n, 2)`` of features ``(n, d)`` in a plane; with `also`, the pair of both sets' places.
+    """Return places ``(n, 2)`` of features ``(n, d)`` in a plane, on the CPU; with `also`, the pair of both sets'.
 
     method: "pca" (scikit-learn; the two directions of largest variance), "umap" (umap-learn; keeps neighbourhoods) or
     "tsne" (scikit-learn; the same, but cannot place `also` in a map that is there: ValueError).
     """
     require_one_of(method, "method", ("pca", "umap", "tsne"))
-    require(features.ndim == 2 and len(features) >= 3, "features", "three rows (n, d) or more", features)
+    fits = features.ndim == 2 and len(features) >= 5 and features.shape[1] >= 2
+    require(fits and bool(features.isfinite().all()), "features", "five rows (n, d) of two numbers or more", features)
+    fits = also is None or also.shape[1:] == features.shape[1:]
+    require(fits, "also", f"rows of width {features.shape[1]}, as features has", also)
+    table = lambda x: x.detach().cpu().float().numpy()  # noqa: E731
     if method == "umap":
         from umap import UMAP
 
@@ -82,5 +87,5 @@ def embed_2d(features: Tensor, *, method: str, seed: int, also: Tensor | None = 
         from sklearn.decomposition import PCA
 
         mapper = PCA(2, random_state=seed)
-    points = torch.as_tensor(mapper.fit_transform(features.cpu().numpy()))
-    return points if also is None else (points, torch.as_tensor(mapper.transform(also.cpu().numpy())))
+    points = torch.as_tensor(mapper.fit_transform(table(features)))
+    return points if also is None else (points, torch.as_tensor(mapper.transform(table(also))))

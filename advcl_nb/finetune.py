@@ -53,10 +53,11 @@ class FinetuneState:
         generator = Streams(config.seed)("init")
         classifier = Classifier(encoder.copy(), classes, generator=generator, branch=config.branch).to(device)
         classifier.encoder.requires_grad_(config.trains_encoder)
-        trained, projector = [*(classifier if config.trains_encoder else classifier.linear).parameters()], None
+        projector = None
         if config.contrasts:
             projector = contrast_projector(encoder.config.features, config.contrast_dim, generator=generator).to(device)
-            trained += projector.parameters()
+        parts = [classifier if config.trains_encoder else classifier.linear, *([projector] if projector else [])]
+        trained = [parameter for part in parts for parameter in part.parameters()]
         return cls(config, classifier, make_optimizer(config, trained), projector)
 
 
@@ -66,6 +67,9 @@ def finetune_step(state: FinetuneState, images: Tensor, labels: Tensor) -> dict[
     Returns loss, its parts where it has several, and the accuracy on the trained batch: on clean images for SLF, CE,
     SupCon and Core, on adversarial ones otherwise.
     """
+    classes = state.classifier.linear.out_features
+    inside = bool(((labels >= 0) & (labels < classes)).all())
+    require(inside, "labels", f"class numbers from 0 to {classes - 1}", labels)
     x = _augment(state, to_float(images))
     parts, logits = LOSSES[state.config.protocol](state, x, labels)
     loss = torch.stack(list(parts.values())).sum()
@@ -122,7 +126,7 @@ def supcon_loss(state: FinetuneState, x: Tensor, labels: Tensor) -> tuple[Parts,
     logits = model.classify(features)
     parts = {"ce": F.cross_entropy(logits, labels)}
     if config.contrasts:
-        embeddings = F.normalize(state.projector(features), dim=1)
+        embeddings = embed(state, features)
         parts["contrast"] = config.eta * supervised_contrastive(embeddings, labels, config.temperature)
     return parts, logits
 
@@ -149,36 +153,50 @@ def adversarial_core_loss(state: FinetuneState, x: Tensor, labels: Tensor) -> tu
     if config.pool == "both":
         parts, logits = core_tuning(state, torch.cat([clean, attacked]), labels.repeat(2))
         return parts, logits[len(x) :]
-    parts, clean_logits = core_tuning(state, clean, labels)
+    parts, _ = core_tuning(state, clean, labels)
     logits = model.classify(attacked)
-    return parts | {"divergence": config.beta * kl_divergence(clean_logits, logits)}, logits
+    return parts | {"divergence": config.beta * kl_divergence(model.classify(clean), logits)}, logits
 
 
 def core_tuning(state: FinetuneState, features: Tensor, labels: Tensor) -> tuple[Parts, Tensor]:
     """Cross-entropy on originals and mixed rows, plus eta times their focal contrastive loss; logits of the originals.
 
-    The variant "release" learns from the mixed rows alone, whose positives have the same soft label, and divides by
-    the number of rows; see `FinetuneConfig`.
+    `features` ``(n, d)`` are the encoder's, with their gradient. The total is reference eq. 1.6, variant by variant.
     """
-    config, model, n = state.config, state.classifier, len(features)
-    released = config.core_variant == "release"
-    rows, targets, groups = features, F.one_hot(labels, model.linear.out_features).to(features), labels
-    if config.mixing:
-        draw = draw_mixing(n, config.mixup_alpha, generator=Streams(config.seed)("mixing", state.step))
-        rule = config.core_variant if config.hard_pairs else "random"
-        mixed = mix_hard_pairs(features, labels, draw, rule=rule, classes=targets.shape[1])
-        rows, targets = mixed.features, mixed.labels
-        groups = targets if released else mixed.groups
-        if released:
-            rows = torch.cat([rows[:n].detach(), rows[n:]])
-    logits = model.classify(rows)
-    trained = slice(None if config.smooth_classifier else n)
-    parts = {"ce": F.cross_entropy(logits[trained], targets[trained])}
+    config, n = state.config, len(features)
+    rows, targets, groups = mixed_rows(state, features, labels)
+    logits = state.classifier.classify(rows)
+    trained = len(rows) if config.smooth_classifier else n
+    parts = {"ce": F.cross_entropy(logits[:trained], targets[:trained])}
     if config.contrasts:
-        embeddings = F.normalize(state.projector(rows), dim=1)
-        options = {"normalize": "release" if released else "positives", "gamma": float(config.focal)}
-        parts["contrast"] = config.eta * focal_contrastive(embeddings, groups, config.temperature, **options)
+        normalize = "release" if config.core_variant == "release" else "positives"
+        gamma = 1.0 if config.focal else 0.0
+        embeddings = embed(state, rows)
+        contrast = focal_contrastive(embeddings, groups, config.temperature, normalize=normalize, gamma=gamma)
+        parts["contrast"] = config.eta * contrast
     return parts, logits[:n]
+
+
+def mixed_rows(state: FinetuneState, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows that Core-tuning trains on, their soft labels, and what tells who is whose positive.
+
+    In our reading of the paper that is a group number, in the release the soft label itself; and there the originals
+    carry no gradient into the encoder. Without mixing the rows are the originals.
+    """
+    config, n, classes = state.config, len(features), state.classifier.linear.out_features
+    if not config.mixing:
+        return features, F.one_hot(labels, classes).to(features), labels
+    draw = draw_mixing(n, config.mixup_alpha, generator=Streams(config.seed)("mixing", state.step))
+    rule = config.core_variant if config.hard_pairs else "random"
+    mixed = mix_hard_pairs(features, labels, draw, rule=rule, classes=classes)
+    if config.core_variant == "release":
+        return torch.cat([features.detach(), mixed.features[n:]]), mixed.labels, mixed.labels
+    return mixed.features, mixed.labels, mixed.groups
+
+
+def embed(state: FinetuneState, features: Tensor) -> Tensor:
+    """Return the unit vectors that the contrastive losses compare."""
+    return F.normalize(state.projector(features), dim=1)
 
 
 LOSSES: dict[str, Callable] = {

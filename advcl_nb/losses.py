@@ -67,14 +67,15 @@ def focal_contrastive(
     require(temperature > 0, "temperature", "a positive number", temperature)
     require_one_of(normalize, "normalize", NORMALIZATIONS)
     require(gamma == 0 or gamma >= 1, "gamma", "0, or a number >= 1", gamma)
-    require(len(labels) == len(embeddings), "labels", f"one for each of {len(embeddings)} embeddings", labels)
-    require(bool(embeddings.isfinite().all()), "embeddings", "finite numbers", embeddings, "Lower the learning rate.")
+    fits = len(labels) == len(embeddings) and labels.ndim in (1, 2)
+    require(fits, "labels", f"(n,) or (n, k) with one for each of {len(embeddings)} embeddings", labels)
     classes = labels if labels.ndim == 1 else labels.unique(dim=0, return_inverse=True)[1]
     return _over_positives(embeddings, classes, temperature, normalize, gamma)
 
 
 def _over_positives(rows: Tensor, classes: Tensor, temperature: float, normalize: str, gamma: float) -> Tensor:
     """Return the mean over anchors of what their positives cost, each weighted with (1 - p)^gamma."""
+    require(bool(rows.isfinite().all()), "embeddings", "finite numbers", rows, "Lower the learning rate.")
     itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
     positive = (classes[:, None] == classes) & ~itself
     log_p = (rows @ rows.T / temperature).masked_fill(itself, -torch.inf).log_softmax(1)

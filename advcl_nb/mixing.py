@@ -27,9 +27,10 @@ class MixingDraw(NamedTuple):
 class MixedBatch(NamedTuple):
     """Originals, semi-hard negatives and hard positives, in this order: 3n rows.
 
-    labels: soft, for the classifier. groups: rows of one number are positives of each other in the contrastive loss;
-    originals and hard positives have their class, a negative a number of its own. hard_positive, hard_negative and
-    partner say by index which rows were mixed; has_positive and has_negative, whether the batch had such a row.
+    labels: soft, for the classifier. groups: rows of one number are positives of each other in our reading of the
+    paper; originals and hard positives have their class, a negative a number of its own (the release compares
+    `labels` instead). hard_positive, hard_negative and partner say by index which rows were mixed; has_positive and
+    has_negative, whether the batch had such a row.
     """
 
     features: Float[Tensor, "r d"]
@@ -53,9 +54,11 @@ def draw_mixing(n: int, alpha: float = 1.0, *, generator: Generator) -> MixingDr
     device = generator.device
     permutation = torch.randperm(n, generator=generator, device=device)
     shape = torch.full((2, 2, n), alpha + 1.0, dtype=torch.float64, device=device)
-    # ln Gamma(alpha) is drawn as ln Gamma(alpha + 1) + ln(U) / alpha, which no small alpha underflows
+    # The logarithm of a Gamma(alpha) draw, as ln Gamma(alpha + 1) + ln(U) / alpha: no small alpha underflows
     logarithm = torch._standard_gamma(shape, generator=generator).log()
-    logarithm += torch.rand(shape.shape, generator=generator, dtype=torch.float64, device=device).log() / alpha
+    logarithm += torch.rand(shape.shape, generator=generator, dtype=torch.float64, device=device).log() / max(
+        alpha, 1e-100
+    )
     negative, positive = (logarithm[0] - logarithm[1]).sigmoid().float()
     return MixingDraw(permutation, negative, positive)
 
@@ -85,9 +88,24 @@ def mix_hard_pairs(
     classes = _check(features, labels, draw, rule, classes)
     rows = torch.arange(len(labels), device=labels.device)
     same = labels[:, None] == labels
-    positive, negative = same & (rows[:, None] != rows), ~same
-    mine = _mine_released if rule == "release" else _mine
-    hard_positive, hard_negative, partner = mine(features, positive, negative, draw, rule)
+    is_positive, is_negative = same & (rows[:, None] != rows), ~same
+    has_positive, has_negative = is_positive.any(1), is_negative.any(1)
+    permutation = draw.permutation.to(rows.device)
+    unit = F.normalize(features.detach(), dim=1)
+    similarity = unit @ unit.T
+    if rule == "release":
+        hard_positive, hard_negative, partner = _mine_released(similarity, is_positive, is_negative, permutation)
+    else:
+        if rule == "random":
+            hard_positive = _next(permutation, is_positive)
+            hard_negative = _next(permutation, is_negative)
+        else:
+            hard_positive = similarity.masked_fill(~is_positive, torch.inf).argmin(1)
+            hard_negative = similarity.masked_fill(~is_negative, -torch.inf).argmax(1)
+        partner = torch.where(has_negative, _next(permutation, is_negative), rows)
+        hard_positive = torch.where(has_positive, hard_positive, rows)  # alone in its class: stands for itself
+        hard_negative = torch.where(has_negative, hard_negative, hard_positive)  # one class: nothing is mixed in
+
     lam_positive = draw.positive.to(features)[:, None]
     lam_negative = draw.negative.to(features)[:, None].clamp(min=NEGATIVE_SHARE)
 
@@ -95,40 +113,26 @@ def mix_hard_pairs(
         semi_hard = (1 - lam_negative) * x + lam_negative * x[partner]
         return torch.cat([x, semi_hard, lam_positive * x[hard_positive] + (1 - lam_positive) * x[hard_negative]])
 
-    has_positive, has_negative = positive.any(1), negative.any(1)
-    groups = torch.cat([labels, torch.where(has_negative, classes + rows, labels), labels])
-    found = hard_positive, hard_negative, partner, has_positive, has_negative
-    return MixedBatch(mixed(features), mixed(F.one_hot(labels, classes).to(features)), groups, *found)
-
-
-def _similarity(features: Tensor) -> Tensor:
-    unit = F.normalize(features.detach(), dim=1)
-    return unit @ unit.T
-
-
-def _mine(features: Tensor, positive: Tensor, negative: Tensor, draw: MixingDraw, rule: str) -> tuple[Tensor, ...]:
-    """Return hardest positive, hardest negative and random negative; without one, what the docstring above says."""
-    rows = torch.arange(len(features), device=features.device)
-    permutation = draw.permutation.to(rows.device)
-    partner = torch.where(negative.any(1), _next(permutation, negative), rows)
-    if rule == "random":
-        hard_positive, hard_negative = _next(permutation, positive), partner
-    else:
-        similarity = _similarity(features)
-        hard_positive = similarity.masked_fill(~positive, torch.inf).argmin(1)
-        hard_negative = similarity.masked_fill(~negative, -torch.inf).argmax(1)
-    hard_positive = torch.where(positive.any(1), hard_positive, rows)
-    return hard_positive, torch.where(negative.any(1), hard_negative, hard_positive), partner
+    return MixedBatch(
+        features=mixed(features),
+        labels=mixed(F.one_hot(labels, classes).to(features)),
+        groups=torch.cat([labels, torch.where(has_negative, classes + rows, labels), labels]),
+        hard_positive=hard_positive,
+        hard_negative=hard_negative,
+        partner=partner,
+        has_positive=has_positive,
+        has_negative=has_negative,
+    )
 
 
 def _mine_released(
-    features: Tensor, positive: Tensor, negative: Tensor, draw: MixingDraw, rule: str
-) -> tuple[Tensor, ...]:
+    similarity: Tensor, is_positive: Tensor, is_negative: Tensor, permutation: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the release's choices: extremes over similarities in which all unsuitable rows count as 0."""
-    similarity, rows = _similarity(features), torch.arange(len(features), device=features.device)
-    hard_positive = _first_extreme(-similarity * positive)
+    rows = torch.arange(len(permutation), device=permutation.device)
+    hard_positive = _first_extreme(-similarity * is_positive)
     hard_positive = torch.where(hard_positive == 0, rows, hard_positive)  # it reads index 0 as "no positive"
-    return hard_positive, _first_extreme(similarity * negative), draw.permutation.to(rows.device)
+    return hard_positive, _first_extreme(similarity * is_negative), permutation
 
 
 def _first_extreme(values: Tensor) -> Tensor:
@@ -152,11 +156,12 @@ def _first(mask: Tensor) -> Tensor:
 
 def _check(features: Tensor, labels: Tensor, draw: MixingDraw, rule: str, classes: int | None) -> int:
     require_one_of(rule, "rule", RULES)
+    require(features.ndim == 2 and features.is_floating_point(), "features", "floats of shape (n, d)", features)
     n = len(features)
-    require(n >= 1 and labels.shape == (n,), "labels", f"one class number for each of {n} rows", labels)
-    require(
-        len(draw.permutation) == n, "draw", f"a draw of {n} rows", len(draw.permutation), "Use draw_mixing(n, ...)."
-    )
+    ok = n >= 1 and labels.shape == (n,) and labels.dtype == torch.int64
+    require(ok, "labels", f"int64, one class number for each of {n} rows", labels)
+    lengths = [len(part) for part in draw]
+    require(lengths == [n] * 3, "draw", f"a draw of {n} rows", lengths, f"Use draw_mixing({n}, generator=...).")
     require(bool(features.isfinite().all()), "features", "finite numbers", features, "Lower the learning rate.")
     low, high = int(labels.min()), int(labels.max())
     classes = high + 1 if classes is None else classes

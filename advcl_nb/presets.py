@@ -101,4 +101,9 @@ def _budget() -> Config:
     return replace(
         paper,
         pretrain=replace(paper.pretrain, epochs=30, warmup_epochs=2, precision="bfloat16", channels_last=True),
+        finetune={
+            **paper.finetune,
+            **{name: replace(paper.finetune[name], epochs=15) for name in ("CE", "SupCon", "Core")},
+            "AdvCore": replace(paper.finetune["AdvCore"], epochs=5),
+        },
     )

@@ -171,7 +171,8 @@ def test_each_methods_branch_and_attack_mode(method, branch, mode, labels):
      (adv.FinetuneConfig, "temperature", 0.0), (adv.FinetuneConfig, "mixup_alpha", 0.0),
      (adv.FinetuneConfig, "mixup_alpha", math.nan), (adv.FinetuneConfig, "contrast_dim", 0),
      (adv.FinetuneConfig, "core_variant", "published"), (adv.FinetuneConfig, "pool", "all"),
-     (adv.FinetuneConfig, "schedule", "linear")],
+     (adv.FinetuneConfig, "schedule", "linear"), (adv.FinetuneConfig, "mixing", "no"),
+     (adv.FinetuneConfig, "focal", 0.5)],
 )  # fmt: skip
 def test_configs_are_checked_when_made(kind, field, value, unchecked):
     with pytest.raises(ValueError, match=f"^{field}: expected .*, got "):
@@ -301,3 +302,10 @@ def test_an_older_file_takes_the_defaults_of_later_fields():
     del plain["epochs"]
     with pytest.raises(ValueError, match="FinetuneConfig: expected the fields"):
         from_plain(adv.FinetuneConfig, plain)
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="hard_pairs: expected True for the release"):
+        adv.FinetuneConfig("Core", core_variant="release", hard_pairs=False)
+    with pytest.raises(ValueError, match="momentum: expected a positive number for nesterov, got 0"):
+        adv.FinetuneConfig("Core", optimizer="nesterov", momentum=0.0)

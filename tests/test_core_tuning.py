@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from test_data import stl_root
 from test_finetune import FEW, IMAGES, changed, coloured, encoder, own_kl, snapshot, start, watch
 from test_losses import focal_by_loop
 from test_mixing import DRAW, LABELS, SIGNED
@@ -16,7 +17,7 @@ from advcl_nb import finetune
 
 CONTRASTING = pytest.mark.parametrize("protocol", ["SupCon", "Core", "AdvCore"])
 Y = IMAGES.y[:16]
-__all__ = ["encoder"]  # the fixture
+__all__ = ["encoder", "stl_root"]  # the fixtures
 
 
 def grid(rows, columns):
@@ -238,6 +239,18 @@ def test_the_pool_clean_adds_trades_divergence(encoder, monkeypatch):
     torch.testing.assert_close(parts["divergence"], 3 * expected.detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_bare_adversarial_core_tuning_is_cross_entropy_on_clean_and_attacked_images(encoder, monkeypatch):
+    bare = {"padding": None, "mixing": False, "eta": 0.0}
+    state, twin = (start(encoder, "AdvCore", **bare) for _ in range(2))
+    attacks = watch(monkeypatch, state)
+    parts = adv.finetune_step(state, IMAGES.x[:16], Y)
+    clean, _, attacked, _ = attacks[0]
+    model = twin.classifier.train()
+    features = [model.encoder(attacked, "adv"), model.encoder(clean, "clean")]
+    expected = sum(F.cross_entropy(model.linear(h), Y) for h in features) / 2
+    torch.testing.assert_close(parts["loss"], expected.detach(), rtol=1e-5, atol=1e-5)
+
+
 def test_a_twin_is_a_positive_and_not_preferred_to_a_less_similar_one(encoder, monkeypatch):
     """With epsilon 0 and one branch the twin equals its image: the most similar positive there is."""
     still = adv.Linf(0.0, 0.0, 1, start="none")
@@ -286,6 +299,13 @@ def test_an_encoder_is_fine_tuned_on_another_set_with_its_own_classes(encoder, t
         list(adv.finetune_epochs(state, target))
         again = adv.load(adv.save(state, tmp_path / "transfer.pt"))
         assert again.classifier(adv.to_float(target.x[:2])).shape == (2, 100)
+
+
+def test_stl10_resized_is_fine_tuned(encoder, stl_root):
+    images = adv.load_images("stl10", "train", root=stl_root[0], size=16)
+    state = start(encoder, "SLF", batch_size=4)
+    rows = list(adv.finetune_epochs(state, images))
+    assert len(images.classes) == 10 and rows[-1]["epoch"] == 2 and rows[-1]["loss"] > 0
 
 
 def test_images_of_other_channels_are_refused(encoder):

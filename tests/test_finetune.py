@@ -418,6 +418,13 @@ def test_too_few_classes_say_how_to_start(encoder):
         adv.FinetuneState.start(config(), encoder, 1)
 
 
+@every_protocol
+@pytest.mark.parametrize("label", [-100, -1, 10])
+def test_a_step_refuses_labels_that_no_class_has(encoder, protocol, loss, label):
+    with pytest.raises(ValueError, match="labels: expected class numbers from 0 to 9"):
+        adv.finetune_step(start(encoder, protocol, loss), IMAGES.x[:2], torch.tensor([0, label]))
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_with_advice(encoder):
     state = start(encoder, "AFF", learning_rate=1e30)
     with pytest.raises(FloatingPointError, match="loss: expected a finite number.*lower the learning rate"):

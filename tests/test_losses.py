@@ -133,6 +133,12 @@ def test_supervised_without_any_positive_is_zero_and_has_a_zero_gradient(n):
     assert loss.item() == 0 and torch.equal(z.grad, torch.zeros(n, 4, dtype=torch.float64))
 
 
+def test_numbers_that_are_not_finite_are_refused():
+    for z in (torch.full((3, 4), torch.nan), torch.full((3, 4), torch.inf)):
+        with pytest.raises(ValueError, match="embeddings: expected finite numbers"):
+            adv.supervised_contrastive(z, torch.zeros(3, dtype=torch.int64), 0.5)
+
+
 def test_supervised_with_one_label_per_image_is_nt_xent():
     z = unit_vectors(3, 6, 8)
     torch.testing.assert_close(adv.supervised_contrastive(z, torch.arange(6), 0.5), adv.multi_view_nt_xent(z, 0.5))
@@ -242,7 +248,7 @@ def test_soft_labels_of_a_hundred_classes_are_told_apart_exactly():
     "change, message",
     [({"temperature": 0.0}, "temperature: expected a positive number"), ({"gamma": 0.5}, "gamma: expected 0, or"),
      ({"normalize": "mean"}, "normalize: expected one of positives, release"),
-     ({"labels": torch.arange(4)}, "labels: expected one for each of 3"),
+     ({"labels": torch.arange(4)}, "labels: expected .* with one for each of 3"),
      ({"embeddings": torch.full((3, 4), torch.nan)}, "embeddings: expected finite numbers")],
 )  # fmt: skip
 def test_wrong_input_of_the_focal_loss_raises(change, message, unchecked):

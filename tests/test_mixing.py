@@ -78,6 +78,16 @@ def test_the_paper_rule_equals_a_loop(seed):
             torch.testing.assert_close(found[2 * len(labels) + i], lam * source[hp] + (1 - lam) * source[hn])
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_random_rule_takes_the_next_rows_of_the_permutation(seed):
+    features, labels, draw = batch(seed)
+    mixed, n = adv.mix_hard_pairs(features, labels, draw, rule="random"), len(labels)
+    for i in range(n):
+        around = [int(draw.permutation[(i + k) % n]) for k in range(n)]
+        assert mixed.hard_positive[i] == next((j for j in around if labels[j] == labels[i] and j != i), i)
+        assert mixed.hard_negative[i] == mixed.partner[i] == next(j for j in around if labels[j] != labels[i])
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_the_release_rule_equals_a_loop_over_a_zero_masked_matrix(seed):
     features, labels, draw = batch(seed, signed=seed % 2 == 0)
@@ -115,7 +125,7 @@ def test_zero_masked_argmax_fails_where_all_negatives_point_away():
 
 @settings(max_examples=60, deadline=None)
 @given(n=st.integers(1, 20), classes=st.integers(1, 6), seed=st.integers(0, 10**6))
-def test_what_always_holds_under_the_paper_rule(n, classes, seed):
+def test_what_always_holds(n, classes, seed):
     features, labels, draw = batch(seed, n=n, classes=classes)
     rows = torch.arange(n)
     for rule in ("paper", "random"):
@@ -194,6 +204,7 @@ def test_a_tiny_alpha_is_a_coin_and_a_draw_depends_on_its_generator_alone():
     draw = adv.draw_mixing(2000, 1e-4, generator=seeded())
     assert draw.positive.isfinite().all() and 0.4 < draw.positive.mean() < 0.6
     assert ((draw.positive < 0.01) | (draw.positive > 0.99)).float().mean() > 0.99
+    assert adv.draw_mixing(50, 1e-310, generator=seeded()).positive.isfinite().all()
     torch.manual_seed(1)
     before = torch.get_rng_state()
     again = adv.draw_mixing(2000, 1e-4, generator=seeded())
@@ -217,7 +228,10 @@ def test_a_wrong_alpha_raises(alpha):
     [({"features": SIGNED.index_fill(0, torch.tensor([3]), torch.nan)}, "features: expected finite numbers"),
      ({"labels": LABELS - 1}, "labels: expected class numbers from 0"),
      ({"classes": 3}, "labels: expected class numbers from 0 to 2"),
-     ({"labels": LABELS[:5]}, "labels: expected one class number for each of 8"),
+     ({"labels": LABELS[:5]}, "labels: expected int64, one class number for each of 8"),
+     ({"labels": LABELS.int()}, "labels: expected int64"),
+     ({"features": SIGNED[0]}, "features: expected floats of shape"),
+     ({"draw": DRAW._replace(negative=SHARES[:1])}, "draw: expected a draw of 8 rows"),
      ({"draw": adv.MixingDraw(*(part[:4] for part in DRAW))}, "draw: expected a draw of 8 rows"),
      ({"rule": "published"}, "rule: expected one of paper, release, random")],
 )  # fmt: skip

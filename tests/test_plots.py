@@ -493,8 +493,12 @@ def test_an_embedding_has_a_panel_for_each_name_and_a_colour_for_each_class():
         colors = [tuple(color) for color in cloud.get_facecolors()]
         assert len(set(colors)) == 3 and all(colors[k] == colors[k % 3] for k in range(12))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
-    with pytest.raises(ValueError, match="points.*expected places"):
+    with pytest.raises(ValueError, match="points.*expected finite places"):
         show_embedding(points[:5], labels, ["a", "b", "c"])
+    with pytest.raises(ValueError, match="labels: expected class numbers from 0 to 1"):
+        show_embedding(points, labels, ["a", "b"])
+    with pytest.raises(ValueError, match="points: expected one map or more"):
+        show_embedding({}, labels, ["a", "b", "c"])
 
 
 def test_hard_pairs_show_who_was_mixed_with_whom():

@@ -59,16 +59,18 @@ def protocols(*names: str, seeds: tuple[int, ...] = (0,), **options) -> tuple[Tu
     )
 
 
-# 10% of the labels: smaller batches, and epochs for as many steps as there are with all of them
-FEW = {"teach": {"batch_size": 64, "epochs": 30, "milestones": (18, 24)},
-       "cifar": {"batch_size": 64, "epochs": 10, "milestones": (6, 8)}}  # fmt: skip
+FEW = {  # 10% of the labels, the same for each seed: smaller batches, and more epochs
+    "smoke": {"share": 0.1, "batch_size": 16},
+    "teach": {"share": 0.1, "batch_size": 64, "epochs": 30, "milestones": (18, 24)},
+    "cifar": {"share": 0.1, "batch_size": 64, "epochs": 10, "milestones": (6, 8)},
+}
 
 
 def runs_of(preset: str) -> Iterator[Run]:
     """The runs behind the notebooks; the first, SimCLR, also makes the pseudo-labels of the others."""
     whole = protocols("SLF", "ALF", "AFF")
     trio = protocols("CE", "SupCon", "Core", seeds=SEEDS)
-    trio += protocols("CE", "SupCon", "Core", seeds=SEEDS, share=0.1, **FEW.get(preset, {}))
+    trio += protocols("CE", "SupCon", "Core", seeds=SEEDS, **FEW[preset])
     if preset == "cifar":
         slf, moved = protocols("SLF"), protocols("SLF", transfer_to="cifar100")
         yield Run("SimCLR", {"method": "simclr"}, slf + trio + moved)
@@ -77,8 +79,9 @@ def runs_of(preset: str) -> Iterator[Run]:
         yield Run("AdvCL with the authors' pseudo-labels (ImageNet)", release_labels=True)
         return
     for seed in SEEDS:
-        yield Run("SimCLR", {"method": "simclr", "seed": seed}, whole + trio + studies() if seed == 0 else whole[:1])
-        more = whole + protocols("AdvCore") + protocols("AFF", "AdvCore", share=0.1, **FEW[preset])
+        more = whole + trio + studies(FEW[preset])
+        yield Run("SimCLR", {"method": "simclr", "seed": seed}, more if seed == 0 else whole[:1])
+        more = whole + protocols("AdvCore") + protocols("AFF", "AdvCore", **FEW[preset])
         yield Run("AdvCL", {"seed": seed}, more if seed == 0 else whole[:1])
         yield Run("AdvCL without pseudo-labels", {"pseudo_weight": 0.0, "seed": seed})
         yield Run("AdvCL without the high-frequency view", {"high_view": False, "seed": seed})
@@ -88,9 +91,8 @@ def runs_of(preset: str) -> Iterator[Run]:
         yield Run(f"AdvCL, radius {radius:g}", {"radius": radius})
 
 
-def studies() -> tuple[Tuning, ...]:
+def studies(few: dict) -> tuple[Tuning, ...]:
     """Core-tuning's ablation, the sweep over eta for both variants, and AdvCore, on SimCLR's encoder."""
-    few = FEW["teach"] | {"share": 0.1}
     parts = ({"eta": 0.0}, {"mixing": False}, {"hard_pairs": False}, {"focal": False}, {"smooth_classifier": False})
     ablation = [tuning for part in parts for tuning in protocols("Core", seeds=SEEDS, **few | part)]
     sweep = []

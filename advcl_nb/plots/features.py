@@ -21,8 +21,12 @@ def show_embedding(points: Mapping[str, Tensor] | Tensor, labels: Tensor, classe
     `labels` ``(n,)`` are shared by all panels. Panels have their own axes: the places of two maps do not compare.
     """
     named = dict(points) if isinstance(points, Mapping) else {"": points}
+    require(len(named) > 0, "points", "one map or more", points)
+    inside = bool(((labels >= 0) & (labels < len(classes))).all())
+    require(inside, "labels", f"class numbers from 0 to {len(classes) - 1}", labels)
     for name, places in named.items():
-        require(places.shape == (len(labels), 2), f"points[{name!r}]", f"places ({len(labels)}, 2)", places)
+        fits = places.shape == (len(labels), 2) and bool(places.isfinite().all())
+        require(fits, f"points[{name!r}]", f"finite places ({len(labels)}, 2)", places)
     columns = 2 if len(named) == 4 else min(len(named), 3)
     rows = math.ceil(len(named) / columns)
     picture, panels = figure(min(3.0 * columns + 1.5, WIDTH), 2.9 * rows, rows, columns)
