@@ -70,6 +70,8 @@ def finetune_step(state: FinetuneState, images: Tensor, labels: Tensor) -> dict[
     classes = state.classifier.linear.out_features
     inside = bool(((labels >= 0) & (labels < classes)).all())
     require(inside, "labels", f"class numbers from 0 to {classes - 1}", labels)
+    if state.config.standardize and state.step == 0 and bool((state.classifier.scale == 1).all()):
+        _measure_features(state, images)  # a step without `finetune_epochs`, which measures all images
     x = _augment(state, to_float(images))
     parts, logits = LOSSES[state.config.protocol](state, x, labels)
     loss = torch.stack(list(parts.values())).sum()
@@ -78,7 +80,8 @@ def finetune_step(state: FinetuneState, images: Tensor, labels: Tensor) -> dict[
     state.optimizer.step()
     state.step += 1
     named = {"loss": loss} | (parts if len(parts) > 1 else {})
-    return {name: part.detach() for name, part in named.items()} | {"accuracy": accuracy(logits, labels)}
+    accuracy = (logits.argmax(1) == labels).float().mean()
+    return {name: part.detach() for name, part in named.items()} | {"accuracy": accuracy}
 
 
 def finetune_epochs(state: FinetuneState, images: Images, *, every: int | None = None) -> Iterator[Row]:
@@ -208,11 +211,6 @@ LOSSES: dict[str, Callable] = {
     "Core": core_loss,
     "AdvCore": adversarial_core_loss,
 }
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the share of rows whose largest logit is their label's."""
-    return (logits.argmax(1) == labels).float().mean()
 
 
 def adversarial_images(state: FinetuneState, x: Tensor, labels: Tensor) -> Tensor:

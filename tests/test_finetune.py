@@ -229,6 +229,15 @@ def test_standardised_features_have_the_mean_and_deviation_of_the_start(encoder,
     assert bool(changed(snapshot(encoder), model.encoder)) == (protocol == "AFF")
 
 
+def test_a_step_alone_standardises_by_its_first_batch(encoder):
+    state = start(encoder, "SLF", standardize=True)
+    for x, y in ((FEW.x, FEW.y), (IMAGES.x[32:], IMAGES.y[32:])):
+        adv.finetune_step(state, x, y)
+        features = features_of(encoder, FEW)
+        torch.testing.assert_close(state.classifier.shift, features.mean(0), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(state.classifier.scale, features.std(0), rtol=1e-4, atol=1e-5)
+
+
 def test_a_standardised_run_goes_on_with_the_features_measured_at_its_start(encoder):
     settings = {"standardize": True, "epochs": 2}
     whole, broken = (start(encoder, "AFF", **settings) for _ in range(2))
