@@ -50,6 +50,8 @@ class FinetuneState:
 
         The branch is the config's, else the encoder's own: "adv" for ACL and AdvCL, "clean" for SimCLR and RoCL.
         """
+        fits = isinstance(config, FinetuneConfig)
+        require(fits, "config", "one protocol's, as config.finetune['SLF']", type(config))
         generator = Streams(config.seed)("init")
         classifier = Classifier(encoder.copy(), classes, generator=generator, branch=config.branch).to(device)
         classifier.encoder.requires_grad_(config.trains_encoder)
@@ -67,10 +69,10 @@ def finetune_step(state: FinetuneState, images: Tensor, labels: Tensor) -> dict[
     Returns loss, its parts where it has several, and the accuracy on the trained batch: on clean images for SLF, CE,
     SupCon and Core, on adversarial ones otherwise.
     """
-    classes = state.classifier.linear.out_features
-    inside = bool(((labels >= 0) & (labels < classes)).all())
-    require(inside, "labels", f"class numbers from 0 to {classes - 1}", labels)
-    if state.config.standardize and state.step == 0 and bool((state.classifier.scale == 1).all()):
+    last = state.classifier.linear.out_features - 1
+    require(bool(((labels >= 0) & (labels <= last)).all()), "labels", f"class numbers from 0 to {last}", labels)
+    fresh = state.step == 0 and len(images) > 1 and bool((state.classifier.scale == 1).all())
+    if state.config.standardize and fresh:
         _measure_features(state, images)  # a step without `finetune_epochs`, which measures all images
     x = _augment(state, to_float(images))
     parts, logits = LOSSES[state.config.protocol](state, x, labels)

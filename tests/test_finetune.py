@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -23,6 +24,12 @@ FEW = IMAGES[:32]
 PROTOCOLS = [("SLF", "ce"), ("ALF", "ce"), ("ALF", "trades"), ("AFF", "ce"), ("AFF", "trades")]
 PROTOCOLS += [("CE", "ce"), ("SupCon", "ce"), ("Core", "ce"), ("AdvCore", "ce")]
 every_protocol = pytest.mark.parametrize(("protocol", "loss"), PROTOCOLS, ids=lambda value: value)
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Turn the type checks off, so that the library's own errors are seen."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture
@@ -236,6 +243,19 @@ def test_a_step_alone_standardises_by_its_first_batch(encoder):
         features = features_of(encoder, FEW)
         torch.testing.assert_close(state.classifier.shift, features.mean(0), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(state.classifier.scale, features.std(0), rtol=1e-4, atol=1e-5)
+
+
+@every_protocol
+def test_a_batch_of_one_gives_no_nan(encoder, protocol, loss):
+    state = start(encoder, protocol, loss, standardize=True)
+    parts = adv.finetune_step(state, IMAGES.x[:1], IMAGES.y[:1])
+    assert all(value.isfinite() for value in parts.values())
+    assert all(tensor.isfinite().all() for tensor in state.classifier.state_dict().values())
+
+
+def test_a_whole_config_is_no_protocols(encoder, unchecked):
+    with pytest.raises(ValueError, match="config: expected one protocol's, as config.finetune"):
+        adv.FinetuneState.start(adv.preset("smoke"), encoder, 10)
 
 
 def test_a_standardised_run_goes_on_with_the_features_measured_at_its_start(encoder):
