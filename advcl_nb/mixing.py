@@ -93,19 +93,8 @@ def mix_hard_pairs(
     permutation = draw.permutation.to(rows.device)
     unit = F.normalize(features.detach(), dim=1)
     similarity = unit @ unit.T
-    if rule == "release":
-        hard_positive, hard_negative, partner = _mine_released(similarity, is_positive, is_negative, permutation)
-    else:
-        if rule == "random":
-            hard_positive = _next(permutation, is_positive)
-            hard_negative = _next(permutation, is_negative)
-        else:
-            hard_positive = similarity.masked_fill(~is_positive, torch.inf).argmin(1)
-            hard_negative = similarity.masked_fill(~is_negative, -torch.inf).argmax(1)
-        partner = torch.where(has_negative, _next(permutation, is_negative), rows)
-        hard_positive = torch.where(has_positive, hard_positive, rows)  # alone in its class: stands for itself
-        hard_negative = torch.where(has_negative, hard_negative, hard_positive)  # one class: nothing is mixed in
-
+    mine = _mine_released if rule == "release" else _mine_random if rule == "random" else _mine_hardest
+    hard_positive, hard_negative, partner = mine(similarity, is_positive, is_negative, permutation)
     lam_positive = draw.positive.to(features)[:, None]
     lam_negative = draw.negative.to(features)[:, None].clamp(min=NEGATIVE_SHARE)
 
@@ -122,6 +111,37 @@ def mix_hard_pairs(
         partner=partner,
         has_positive=has_positive,
         has_negative=has_negative,
+    )
+
+
+def _mine_hardest(
+    similarity: Tensor, is_positive: Tensor, is_negative: Tensor, permutation: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the least similar positive, the most similar negative and the next negative of the permutation."""
+    hard_positive = similarity.masked_fill(~is_positive, torch.inf).argmin(1)
+    hard_negative = similarity.masked_fill(~is_negative, -torch.inf).argmax(1)
+    return _stand_in(hard_positive, hard_negative, _next(permutation, is_negative), is_positive, is_negative)
+
+
+def _mine_random(
+    similarity: Tensor, is_positive: Tensor, is_negative: Tensor, permutation: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the next positive and the next negative of the permutation, whatever their similarity."""
+    negative = _next(permutation, is_negative)
+    return _stand_in(_next(permutation, is_positive), negative, negative, is_positive, is_negative)
+
+
+def _stand_in(
+    hard_positive: Tensor, hard_negative: Tensor, partner: Tensor, is_positive: Tensor, is_negative: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Replace what a row does not have: alone in its class it stands for itself; in one class nothing is mixed in."""
+    rows = torch.arange(len(partner), device=partner.device)
+    has_negative = is_negative.any(1)
+    hard_positive = torch.where(is_positive.any(1), hard_positive, rows)
+    return (
+        hard_positive,
+        torch.where(has_negative, hard_negative, hard_positive),
+        torch.where(has_negative, partner, rows),
     )
 
 
