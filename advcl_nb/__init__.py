@@ -19,7 +19,7 @@ from advcl_nb.checkpoint import (
 from advcl_nb.clustering import ClusterQuality, cluster_quality, pseudo_labels
 from advcl_nb.config import Config, DataConfig, FinetuneConfig, PretrainConfig, learning_rate
 from advcl_nb.data import Images, ShapeSettings, batches, load_data, load_images, shapes, to_float
-from advcl_nb.evaluate import Score, robust_accuracy, standard_accuracy
+from advcl_nb.evaluate import robust_accuracy, standard_accuracy
 from advcl_nb.features import ClassScatter, class_scatter, embed_2d, extract_features
 from advcl_nb.finetune import FinetuneState, finetune_epochs, finetune_step
 from advcl_nb.frequency import fourier_basis, high_pass, low_pass, radial_mask, radial_spectrum
@@ -37,6 +37,7 @@ from advcl_nb.presets import PRESETS, preset
 from advcl_nb.pretrain import PretrainState, pretrain_epochs, pretrain_step
 from advcl_nb.release import ReleaseCheckpoint, load_release_checkpoint, load_release_pseudo_labels
 from advcl_nb.rng import Streams
+from advcl_nb.score import Score
 from advcl_nb.views import (
     ViewDraw,
     Views,

@@ -19,7 +19,7 @@ from advcl_nb._plain import to_plain
 from advcl_nb._revive import from_plain
 from advcl_nb.config import METHODS, PROTOCOLS, Config
 from advcl_nb.data import project_folder
-from advcl_nb.evaluate import Score
+from advcl_nb.score import Score
 
 SCHEMA = 1
 SCORE_FIELDS = {"metric", "attack", "value", "correct", "n", "low", "high"}

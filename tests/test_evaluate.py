@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from torch import nn
 
 import advcl_nb as adv
-from advcl_nb import evaluate
+from advcl_nb import _batched
 
 MODEL = adv.ModelConfig(width=8, blocks=(1, 1), stem=(4, 2), projector=(16, 8), cluster_counts=(2, 5))
 IMAGES = adv.shapes(120, size=16)
@@ -57,7 +57,7 @@ def test_an_impossible_score_is_refused():
     for correct, n in ((-1, 5), (6, 5), (0, 0)):
         with pytest.raises(ValueError, match=f"correct: expected a count of {n} images, got {correct}"):
             adv.Score("SA", correct, n)
-    with pytest.raises(ValueError, match="metric: expected one of SA, RA, AA, got 'accuracy'"):
+    with pytest.raises(ValueError, match="metric: expected one of SA, RA, AA, CA, got 'accuracy'"):
         adv.Score("accuracy", 1, 2)
 
 
@@ -190,7 +190,7 @@ def test_the_batch_size_does_not_matter(trained, monkeypatch):
     x = IMAGES.x.double() / 255  # in float64, so that a kernel's rounding cannot turn a sign
     scores = set()
     for size in (7, 120, 250):
-        monkeypatch.setattr(evaluate, "BATCH", size)
+        monkeypatch.setattr(_batched, "BATCH", size)
         robust = adv.robust_accuracy(model.double(), x, IMAGES.y, WEAK, generator=seeded())
         scores.add((adv.standard_accuracy(model, x, IMAGES.y).correct, robust.correct))
     assert len(scores) == 1

@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "advcl_nb"
 LAYERS = {
     0: {"_check", "rng"},
-    1: {"frequency", "views", "corruptions", "losses", "mixing", "attacks", "models", "clustering"},
-    2: {"config", "presets", "data", "_shapes", "_plain", "_revive", "_loop"},
-    3: {"pretrain", "finetune", "evaluate", "features"},
+    1: {"frequency", "views", "corruptions", "losses", "mixing", "attacks", "models", "clustering", "score"},
+    2: {"config", "presets", "data", "corrupted", "_shapes", "_plain", "_revive", "_loop", "_batched"},
+    3: {"pretrain", "finetune", "evaluate", "autoattack", "sensitivity", "features", "landscape"},
     4: {"report", "checkpoint", "release", "cards", "plots"},
     5: {"explore", "cli"},
 }

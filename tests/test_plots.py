@@ -18,7 +18,6 @@ from torchvision.transforms import functional as TF
 from advcl_nb.clustering import ClusterQuality
 from advcl_nb.config import FinetuneConfig, PretrainConfig
 from advcl_nb.data import shapes
-from advcl_nb.evaluate import Score
 from advcl_nb.mixing import draw_mixing, mix_hard_pairs
 from advcl_nb.plots import (
     show_attack,
@@ -36,6 +35,7 @@ from advcl_nb.plots import (
     show_views,
 )
 from advcl_nb.plots._style import METHOD_COLORS, PALETTE, PROTOCOL_COLORS, colors_of
+from advcl_nb.score import Score
 from advcl_nb.views import Views, ViewSettings, draw_views, make_views
 
 SHAPES = shapes(64)

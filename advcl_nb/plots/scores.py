@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 
 from advcl_nb._check import require
-from advcl_nb.evaluate import Score
 from advcl_nb.plots._style import CHARACTER, INK, SMALL, WIDTH, Picture, colors_of, figure, legend, percent_axis
+from advcl_nb.score import Score
 
 BAR = 0.8  # of the room between two groups, shared by the bars of a group
 
