@@ -4,6 +4,7 @@ import importlib
 
 from advcl_nb._plain import diff
 from advcl_nb.attacks import L2, Linf, pgd, pgd_path
+from advcl_nb.autoattack import AutoAttackScore, autoattack_accuracy
 from advcl_nb.cards import Card, Cards, make_card, read_cards, write_card
 from advcl_nb.checkpoint import (
     find_run,

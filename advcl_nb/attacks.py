@@ -62,7 +62,7 @@ class Linf(_Threat):
         super().__post_init__()
 
     def __str__(self) -> str:
-        return f"PGD-{self.steps}, {_grey_levels(self.epsilon)}"
+        return f"PGD-{self.steps}, {grey_levels(self.epsilon)}"
 
     def noise(self, images: Tensor, generator: Generator) -> Tensor:
         return (2 * _rand(images, generator) - 1) * self.epsilon
@@ -176,7 +176,8 @@ def _positive(values: Tensor) -> Tensor:
     return torch.where(values > 0, values, 1)
 
 
-def _grey_levels(epsilon: float) -> str:
+def grey_levels(epsilon: float) -> str:
+    """Write a value of [0, 1] in grey levels where it is a round number of them: 8/255."""
     levels = Fraction(epsilon * 255).limit_denominator(100)
     whole = abs(float(levels) - epsilon * 255) < 1e-6
     return f"{float(levels):g}/255" if whole else f"{epsilon:.4g}"
