@@ -19,6 +19,7 @@ from advcl_nb._plain import to_plain
 from advcl_nb._revive import from_plain
 from advcl_nb.config import METHODS, PROTOCOLS, Config
 from advcl_nb.data import project_folder
+from advcl_nb.report import RobustnessReport
 from advcl_nb.score import Score
 
 SCHEMA = 1
@@ -86,14 +87,16 @@ class Cards(list):
 
 
 def make_card(
-    config: Config, protocol: str, scores: Sequence[Score], *,
+    config: Config, protocol: str, scores: Sequence[Score] | RobustnessReport, *,
     seconds: float, checkpoint: Path | None, transfer_to: str | None = None, note: str = "",
 ) -> Card:  # fmt: skip
     """Make the card of a result, with the versions and the hardware of this process filled in.
 
-    transfer_to: the set fine-tuned on and scored, where it is not the config's.
+    scores: a list of Score, or a whole `RobustnessReport`. transfer_to: the set fine-tuned on and scored, where it is
+    not the config's.
     """
     require_one_of(protocol, "protocol", tuple(config.finetune))
+    scores = scores.scores if isinstance(scores, RobustnessReport) else scores
     return Card(
         data=config.data.name,
         method=config.pretrain.method,

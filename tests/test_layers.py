@@ -21,7 +21,7 @@ LAYERS = {
     1: {"frequency", "views", "corruptions", "losses", "mixing", "attacks", "models", "clustering", "score"},
     2: {"config", "presets", "data", "corrupted", "_shapes", "_plain", "_revive", "_loop", "_batched"},
     3: {"pretrain", "finetune", "evaluate", "autoattack", "sensitivity", "features", "landscape"},
-    4: {"report", "checkpoint", "release", "cards", "plots"},
+    4: {"report", "_probes", "_masking", "checkpoint", "release", "cards", "plots"},
     5: {"explore", "cli"},
 }
 LAYER = {module: layer for layer, modules in LAYERS.items() for module in modules}
@@ -33,7 +33,7 @@ PUBLIC = """
     Linf L2 pgd pgd_path ModelConfig BRANCHES Encoder AdvCLModel Classifier build_model pseudo_labels cluster_quality
     DataConfig PretrainConfig FinetuneConfig Config preset diff learning_rate Images load_images shapes to_float batches
     PretrainState pretrain_step pretrain_epochs FinetuneState finetune_step finetune_epochs Score standard_accuracy
-    robust_accuracy extract_features class_scatter embed_2d save load open_or_train load_encoder load_release_checkpoint
+    robust_accuracy autoattack_accuracy robustness_report RobustnessReport extract_features class_scatter embed_2d save load open_or_train load_encoder load_release_checkpoint
     load_release_pseudo_labels Card write_card read_cards show_views show_spectrum show_history
 """.split()  # noqa: SIM905 (a list of 70 quoted names is no easier to read)
 FILES = [PACKAGE / "__init__.py", *sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})]
