@@ -76,7 +76,7 @@ def autoattack_accuracy(
     run = _identity(model, images, labels, [epsilon, norm, seed, list(attacks)])
     progress = _Progress.open(run, (logits.argmax(1) == labels).nonzero().flatten().tolist(), state_path)
     settings = {"epsilon": epsilon, "norm": norm, "seed": seed}
-    for _ in _cascade(progress, model, images, labels, attacks, settings):
+    for _ in _cascade(progress, model, images, labels, attacks=attacks, settings=settings):
         progress.write(state_path)
     flags = [*progress.flags, *_square_flag(progress.after, len(images))]
     for flag in flags:
@@ -118,13 +118,13 @@ class _Progress:
 
 
 def _cascade(
-    progress: _Progress, model: nn.Module, images: Tensor, labels: Tensor, attacks: Sequence[str], settings: dict
+    progress: _Progress, model: nn.Module, images: Tensor, labels: Tensor, *, attacks: Sequence[str], settings: dict
 ) -> Iterator[None]:
     """Run the attacks that are left, a batch at a time, and yield after each; `progress` moves along."""
     left = attacks[len(progress.after) :]
     total = len(progress.queue) * COSTS[left[0]] if left else 0
     total += len(progress.standing) * sum(COSTS[name] for name in left[1:])
-    with tqdm(total=total, desc="AutoAttack", unit="", delay=2, bar_format=BAR) as bar, attackable(model):
+    with tqdm(total=total, desc="AutoAttack", leave=False, delay=2, bar_format=BAR) as bar, attackable(model):
         for place, name in enumerate(left):
             while progress.queue:
                 batch = torch.tensor(progress.queue[:BATCH], device=images.device)

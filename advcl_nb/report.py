@@ -97,7 +97,7 @@ def robustness_report(
             if attacked is not None:
                 stack.enter_context(attackable(attacked))
         stack.enter_context(torch.no_grad())
-        bar = stack.enter_context(tqdm(desc="report", delay=2, bar_format=BAR))
+        bar = stack.enter_context(tqdm(desc="report", leave=False, delay=2, bar_format=BAR))
         first, second = ([model(to_float(x)) for x in images.split(BATCH)] for _ in range(2))
         outputs = Outputs(torch.cat(first), torch.cat(second), flat=0)
         right = (outputs.first.argmax(1) == labels).nonzero().flatten()

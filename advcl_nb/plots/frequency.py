@@ -39,12 +39,15 @@ def show_frequency(image: Tensor, radii: Sequence[float]) -> Picture:
     ).figure
 
 
-def show_spectrum(images_by_name: Mapping[str, Images | Tensor], radius: float | None = None) -> Picture:
+def show_spectrum(
+    images_by_name: Mapping[str, Images | Tensor], radius: float | None = None, *, signed: bool = False
+) -> Picture:
     """Show the mean radial spectrum of several sets of images ``(n, c, h, w)``, uint8 or float.
 
     Each point is the energy of one ring of frequencies (`adv.radial_spectrum`) divided by the number of pixels and
     averaged over the set, so a curve adds up to the mean squared pixel, whatever the size. `radius` marks where
-    `adv.high_pass` cuts: it removes what is left of the line.
+    `adv.high_pass` cuts: it removes what is left of the line. `signed` takes perturbations instead: floats around 0,
+    such as attacked minus clean images.
     """
     require(len(images_by_name) >= 1, "images_by_name", "one set of images or more, by name", images_by_name)
     require(radius is None or radius >= 0, "radius", "a number of cycles >= 0, or None", radius)
@@ -52,7 +55,7 @@ def show_spectrum(images_by_name: Mapping[str, Images | Tensor], radius: float |
     largest = 1
     colors = colors_of(images_by_name)
     for name, color in colors.items():
-        x = as_batch(images_by_name[name], f"images_by_name[{name!r}]")
+        x = as_batch(images_by_name[name], f"images_by_name[{name!r}]", signed=signed)
         spectrum = radial_spectrum(x).mean(0) / x[0, 0].numel()
         axes.plot(range(len(spectrum)), spectrum, color=color, marker="o" if len(spectrum) < 40 else "", markersize=3)
         largest = max(largest, len(spectrum) - 1)
@@ -62,7 +65,7 @@ def show_spectrum(images_by_name: Mapping[str, Images | Tensor], radius: float |
     plain_ticks(axes, [0, *(2**k for k in range(largest.bit_length()))])
     axes.set_xlabel("spatial frequency (cycles per picture)")
     axes.set_ylabel("energy per pixel (squared value)")
-    axes.set_title("Where the images' energy lies", loc="left")
+    axes.set_title(f"Where the {'perturbations' if signed else 'images'}' energy lies", loc="left")
     if radius is not None:
         axes.axvline(radius, color=INK, linestyle="--", linewidth=1)
         words = f" radius {radius:g}:\n high view →"
