@@ -19,11 +19,25 @@ from advcl_nb.checkpoint import (
 )
 from advcl_nb.clustering import ClusterQuality, cluster_quality, pseudo_labels
 from advcl_nb.config import Config, DataConfig, FinetuneConfig, PretrainConfig, learning_rate
+from advcl_nb.corrupted import Corrupted, load_corruptions, own_corruptions
+from advcl_nb.corruptions import CORRUPTIONS, corrupt
 from advcl_nb.data import Images, ShapeSettings, batches, load_data, load_images, shapes, to_float
-from advcl_nb.evaluate import robust_accuracy, standard_accuracy
-from advcl_nb.features import ClassScatter, class_scatter, embed_2d, extract_features
+from advcl_nb.evaluate import CorruptionScores, corruption_accuracy, robust_accuracy, standard_accuracy
+from advcl_nb.features import (
+    ClassScatter,
+    alignment,
+    class_scatter,
+    embed_2d,
+    extract_features,
+    invert_features,
+    knn_accuracy,
+    layer_features,
+    linear_cka,
+    uniformity,
+)
 from advcl_nb.finetune import FinetuneState, finetune_epochs, finetune_step
 from advcl_nb.frequency import fourier_basis, high_pass, low_pass, radial_mask, radial_spectrum
+from advcl_nb.landscape import LossSurface, input_gradients, loss_surface
 from advcl_nb.losses import (
     focal_contrastive,
     kl_divergence,
@@ -37,8 +51,10 @@ from advcl_nb.models import BRANCHES, AdvCLModel, Classifier, Encoder, ModelConf
 from advcl_nb.presets import PRESETS, preset
 from advcl_nb.pretrain import PretrainState, pretrain_epochs, pretrain_step
 from advcl_nb.release import ReleaseCheckpoint, load_release_checkpoint, load_release_pseudo_labels
+from advcl_nb.report import ReportSettings, RobustnessReport, robustness_report
 from advcl_nb.rng import Streams
 from advcl_nb.score import Score
+from advcl_nb.sensitivity import FrequencyAccuracy, fourier_sensitivity, frequency_accuracy
 from advcl_nb.views import (
     ViewDraw,
     Views,

@@ -150,7 +150,7 @@ def by_steps(target: Target, steps: int, survived: dict[str, Tensor]) -> tuple[P
             if count in alive:
                 alive[count][index] = target.model(moved).argmax(1) == y
                 losses[count] += loss / len(target.right)
-    survived[f"PGD-{steps}"] = alive[steps]
+    survived.setdefault(f"PGD-{steps}", alive[steps])  # a PGD-20 is there already, the first of the restarts
     return tuple(Point(count, score(alive[count], f"PGD-{count}"), losses[count]) for count in stops)
 
 

@@ -1,19 +1,23 @@
-"""Features of a frozen encoder, and how they lie: scatter of the classes, places in a plane."""
+"""Features of a frozen encoder, and how they lie: neighbours, scatter, similarity, places in a plane, inversion."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
-from advcl_nb._check import require, require_one_of
+from advcl_nb._check import require, require_count, require_images, require_one_of
+from advcl_nb.attacks import L2, pgd_path
 from advcl_nb.data import to_float
-from advcl_nb.models import Encoder, evaluating
+from advcl_nb.models import Encoder, check_branch, evaluating
 
 BATCH = 500
+PAIRS = 2**24  # similarities in memory at a time: 64 MiB of float32
 
 
 def extract_features(encoder: Encoder, images: Tensor, *, branch: str | None = None) -> Tensor:
@@ -24,6 +28,33 @@ def extract_features(encoder: Encoder, images: Tensor, *, branch: str | None = N
     with evaluating(encoder), torch.no_grad():
         bar = tqdm(images.split(BATCH), desc="features", unit="batch", leave=False, delay=2)
         return torch.cat([encoder(to_float(batch), branch) for batch in bar])
+
+
+def layer_features(encoder: Encoder, images: Tensor, *, branch: str | None = None) -> dict[str, Tensor]:
+    """Return what the stem and each residual block give, flattened to ``(n, d)``, and last the "features" h.
+
+    Keys: "stem", "block 1", "block 2", ..., "features"; images ``(n, c, h, w)``, uint8 or float; eval mode and float32.
+    A first layer is wide (channels x height x width numbers an image), so take hundreds of images, not all of them.
+    `branch` is one of ``BRANCHES``; None takes the encoder's own. The encoder comes back as it was.
+    """
+    require(images.ndim == 4 and len(images) > 0, "images", "one image or more, (n, c, h, w)", images)
+    branch = encoder.branch if branch is None else check_branch(branch)
+    found: dict[str, list[Tensor]] = {}
+    with evaluating(encoder), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        for batch in tqdm(images.split(BATCH), desc="layers", unit="batch", leave=False, delay=2):
+            for name, activation in _layers(encoder, to_float(batch), branch):
+                found.setdefault(name, []).append(activation.flatten(1))
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _layers(encoder: Encoder, x: Tensor, branch: str) -> Iterator[tuple[str, Tensor]]:
+    """The steps of the encoder's forward, by name: without hooks, which a failure could leave behind."""
+    x = F.relu(encoder.stem_norm(encoder.stem(x), branch))
+    yield "stem", x
+    for number, block in enumerate(encoder.blocks, start=1):
+        x = block(x, branch)
+        yield f"block {number}", x
+    yield "features", x.mean((2, 3))
 
 
 class ClassScatter(NamedTuple):
@@ -62,11 +93,89 @@ def class_scatter(features: Tensor, labels: Tensor) -> ClassScatter:
     return ClassScatter(float(within), float(torch.pdist(means).square().mean()))
 
 
+def knn_accuracy(train_features: Tensor, train_labels: Tensor, features: Tensor, labels: Tensor, *, k: int) -> float:
+    """Return the share of `features` ``(n, d)`` whose k nearest `train_features` ``(m, d)`` have their class.
+
+    Nearest by cosine similarity; plain majority vote, a tie goes to the smallest class number. That is scikit-learn's
+    KNeighborsClassifier on rows of length 1. Computed in the inputs' dtype, some rows at a time. Raises ValueError for
+    widths, dtypes or lengths that do not match, numbers that are not finite, and k outside 1 to m.
+    """
+    _check_rows(train_features, "train_features")
+    _check_rows(features, "features")
+    like = f"{train_features.dtype} rows of width {train_features.shape[1]}, as train_features has"
+    same = features.dtype == train_features.dtype and features.shape[1:] == train_features.shape[1:]
+    require(same, "features", like, features)
+    for rows, names, argument in ((train_features, train_labels, "train_labels"), (features, labels, "labels")):
+        fits = names.shape == rows.shape[:1] and bool((names >= 0).all())
+        require(fits, argument, f"{len(rows)} class numbers from 0, one a row", names)
+    require_count(k, "k")
+    require(k <= len(train_features), "k", f"at most the {len(train_features)} rows of train_features", k)
+    known, classes = F.normalize(train_features, dim=1), train_labels.unique()
+    index, right = torch.searchsorted(classes, train_labels), 0
+    chunk = max(1, PAIRS // len(known))
+    for rows, wanted in zip(F.normalize(features, dim=1).split(chunk), labels.split(chunk), strict=True):
+        nearest = index[(rows @ known.T).topk(k).indices]
+        votes = nearest.new_zeros(len(rows), len(classes)).scatter_add_(1, nearest, torch.ones_like(nearest))
+        right += int((classes[votes.argmax(1)] == wanted).sum())  # argmax: the first of equals
+    return right / len(features)
+
+
+def linear_cka(a: Tensor, b: Tensor) -> float:
+    """Return the linear CKA of two sets of features ``(n, d1)`` and ``(n, d2)`` of the same n images, in [0, 1].
+
+    1 where one is the other rotated, scaled and shifted. ||B'A||^2 / (||A'A|| ||B'B||) with centred columns
+    (Kornblith et al. 2019); through the (n, n) Gram matrices where that is less work, the same number.
+    Biased upwards where n is not well above d1 and d2: compare at one n. Computed in the inputs' dtype. Raises
+    ValueError for fewer than two rows, other dtypes or lengths, numbers not finite, and features that are all the same.
+    """
+    for features, name in ((a, "a"), (b, "b")):
+        _check_rows(features, name, least=2)
+        todo = "CKA has no value without variation: the encoder, or this layer, has collapsed."
+        require(bool((features != features[0]).any()), name, "rows that differ", features, todo)
+    same = len(b) == len(a) and b.dtype == a.dtype
+    require(same, "b", f"{len(a)} rows of {a.dtype}, as a has", b, "Both are of the same images, in one order.")
+    x, y = _centred(a), _centred(b)
+    if len(x) < max(x.shape[1], y.shape[1]):
+        x, y = x @ x.T, y @ y.T
+        return min(float((x * y).sum() / (x.norm() * y.norm())), 1.0)
+    return min(float((y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())), 1.0)
+
+
+def alignment(a: Tensor, b: Tensor) -> float:
+    """Return the mean squared distance of positive pairs, row i of `a` and of `b`, both ``(n, d)``, on unit length.
+
+    In [0, 4]; 0 where the two views of every image have one direction (Wang and Isola 2020, with alpha 2).
+    Raises ValueError for other shapes and for numbers that are not finite.
+    """
+    _check_rows(a, "a")
+    _check_rows(b, "b")
+    require(a.shape == b.shape, "b", f"shape {tuple(a.shape)}, as a has", b, "Row i of both is one positive pair.")
+    return float((F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean())
+
+
+def uniformity(features: Tensor, *, t: float = 2.0) -> float:
+    """Return the log of the mean of exp(-t |x - y|^2) over the pairs of distinct rows of ``(n, d)``, on unit length.
+
+    In [-4t, 0]; 0 where all have one direction, and lower the more evenly they cover the sphere (Wang and Isola 2020).
+    Some rows at a time. Raises ValueError for fewer than two rows, numbers not finite, and t <= 0.
+    """
+    _check_rows(features, "features", least=2)
+    require(0 < t < float("inf"), "t", "a finite number above 0", t)
+    unit, n = F.normalize(features, dim=1), len(features)
+    chunk, parts = max(1, PAIRS // n), []
+    for start in range(0, n - 1, chunk):
+        distances = torch.cdist(unit[start : start + chunk], unit[start + 1 :])
+        later = torch.ones_like(distances, dtype=torch.bool).triu()  # each pair once
+        parts.append((-t * distances[later].square()).logsumexp(0))
+    return float(torch.stack(parts).logsumexp(0) - math.log(n * (n - 1) / 2))
+
+
 def embed_2d(features: Tensor, *, method: str, seed: int, also: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
     """Return places ``(n, 2)`` of features ``(n, d)`` in a plane, on the CPU; with `also`, the pair of both sets'.
 
-    method: "pca" (scikit-learn; the two directions of largest variance), "umap" (umap-learn; keeps neighbourhoods) or
-    "tsne" (scikit-learn; the same, but cannot place `also` in a map that is there: ValueError).
+    method: "pca" (scikit-learn; the two directions of largest variance), "umap" (umap-learn; keeps
+    neighbourhoods; min_dist 0.9 shows the inside of a cluster) or "tsne" (scikit-learn; keeps them too, but cannot
+    place `also` in a map that is there: ValueError).
     """
     require_one_of(method, "method", ("pca", "umap", "tsne"))
     fits = features.ndim == 2 and len(features) >= 5 and features.shape[1] >= 2
@@ -77,7 +186,7 @@ def embed_2d(features: Tensor, *, method: str, seed: int, also: Tensor | None = 
     if method == "umap":
         from umap import UMAP
 
-        mapper = UMAP(random_state=seed, n_neighbors=min(15, len(features) - 1), n_jobs=1)
+        mapper = UMAP(random_state=seed, n_neighbors=min(30, len(features) - 1), min_dist=0.9, n_jobs=1)
     elif method == "tsne":
         from sklearn.manifold import TSNE
 
@@ -89,3 +198,52 @@ def embed_2d(features: Tensor, *, method: str, seed: int, also: Tensor | None = 
         mapper = PCA(2, random_state=seed)
     points = torch.as_tensor(mapper.fit_transform(table(features)))
     return points if also is None else (points, torch.as_tensor(mapper.transform(table(also))))
+
+
+def invert_features(
+    encoder: Encoder,
+    features: Tensor,
+    start: Tensor,
+    *,
+    steps: int = 200,
+    alpha: float = 0.1,
+    branch: str | None = None,
+) -> Tensor:
+    """Return images in [0, 1], found from `start`, whose features h(x) match `features` ``(n, d)``.
+
+    `start` are float images ``(n, c, h, w)`` in [0, 1], one a row, for example noise around mid-grey. Each step moves
+    an image by `alpha` (Euclidean norm over its pixels) down the normalised gradient of |h(x) - h| / |h|: `adv.pgd`
+    in an L2 ball that never binds. What a robust encoder keeps of an image can then be seen (Engstrom et al. 2019,
+    "Adversarial robustness as a prior for learned representations"). Eval mode and float32; `branch` as
+    in `extract_features`; the encoder comes back as it was. Raises ValueError for features or starts that do not fit.
+    """
+    require_images(start, "start")
+    inside = bool(((start >= 0) & (start <= 1)).all())
+    require(inside, "start", "values in [0, 1]", start, "Convert with adv.to_float(uint8 images).")
+    _check_rows(features, "features")
+    wanted = features.detach()
+    shape = (len(start), encoder.config.features)
+    require(wanted.shape == shape, "features", f"shape {shape}: a row for each start", features)
+    lengths = wanted.norm(dim=1)
+    require(bool((lengths > 0).all()), "features", "rows that are not all zero", features)
+    threat = L2(epsilon=1e3 * start[0].numel() ** 0.5, alpha=alpha, steps=steps, start="none")
+    nearness = lambda x: -((encoder(x, branch) - wanted).norm(dim=1) / lengths).sum()  # noqa: E731
+    with evaluating(encoder):
+        path = pgd_path(nearness, start, threat, generator=Generator(start.device))  # start "none" draws nothing
+        for found, _ in tqdm(path, desc="inversion", unit="step", total=steps + 1, leave=False, delay=2):  # noqa: B007
+            pass  # the last images count
+    return found
+
+
+def _check_rows(features: Tensor, name: str, least: int = 1) -> None:
+    """Raise ValueError unless `features` are `least` or more rows of finite floats."""
+    fits = features.ndim == 2 and features.is_floating_point() and len(features) >= least and features.shape[1] > 0
+    require(fits, name, f"{least} or more rows (n, d) of floats", features)
+    require(bool(features.isfinite().all()), name, "finite numbers", features)
+
+
+def _centred(features: Tensor) -> Tensor:
+    """Centre the columns, to a largest value of 1, so that fourth powers neither over- nor underflow."""
+    shifted = features - features[0]  # first: the mean of a large constant column is not exact
+    shifted = shifted - shifted.mean(0)
+    return shifted / shifted.abs().max()

@@ -33,8 +33,10 @@ PUBLIC = """
     Linf L2 pgd pgd_path ModelConfig BRANCHES Encoder AdvCLModel Classifier build_model pseudo_labels cluster_quality
     DataConfig PretrainConfig FinetuneConfig Config preset diff learning_rate Images load_images shapes to_float batches
     PretrainState pretrain_step pretrain_epochs FinetuneState finetune_step finetune_epochs Score standard_accuracy
-    robust_accuracy autoattack_accuracy robustness_report RobustnessReport extract_features class_scatter embed_2d save load open_or_train load_encoder load_release_checkpoint
-    load_release_pseudo_labels Card write_card read_cards show_views show_spectrum show_history
+    robust_accuracy autoattack_accuracy corruption_accuracy fourier_sensitivity corrupt CORRUPTIONS robustness_report
+    RobustnessReport extract_features class_scatter embed_2d knn_accuracy linear_cka invert_features save load
+    open_or_train load_encoder load_release_checkpoint load_release_pseudo_labels Card write_card read_cards show_views
+    show_spectrum show_history
 """.split()  # noqa: SIM905 (a list of 70 quoted names is no easier to read)
 FILES = [PACKAGE / "__init__.py", *sorted(set(PACKAGE.rglob("*.py")) - {PACKAGE / "__init__.py"})]
 TREES = {path: ast.parse(path.read_text()) for path in FILES}

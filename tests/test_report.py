@@ -117,6 +117,12 @@ def test_nothing_is_left_changed_and_the_generator_decides(model, other, report)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_twenty_steps_leave_the_first_restart_in_place(model):
+    settings = adv.ReportSettings(steps=20, restarts=3, queries=1, noises=1)
+    report = report_of(model, IMAGES[:40], epsilon=8 / 255, settings=settings)
+    assert not (report.survived["PGD-20, 3 restarts"] & ~report.survived["PGD-20"]).any()
+
+
 def test_an_honest_model_has_no_sign(report):
     assert report.signs == ()
     assert "signs of gradient masking\n  none found" in repr(report)

@@ -17,16 +17,27 @@ CARDS = adv.read_cards(ROOT / "data" / "results")
 
 def test_the_readme_holds_the_table_of_the_committed_cards():
     between = (ROOT / "README.md").read_text().split(results.BEGIN)[1].split(results.END)[0]
-    assert between.strip() == results.table(CARDS).strip(), "run `python tools/results.py --write`"
+    assert between.strip() == results.tables(CARDS).strip(), "run `python tools/results.py --write`"
 
 
 @pytest.mark.skipif(not CARDS, reason="no cards are committed")
 def test_every_score_of_a_card_stands_in_the_table():
     table = results.table(CARDS)
     for card in CARDS:
-        if results.is_ablation(card):
+        if results.is_ablation(card) or results.CHECKED in card.note:
             continue
         name = f"| {card.note} | {card.protocol} |"
         data = f"{card.data} to {card.transfer_to} |" if card.transfer_to else f"| {card.data} "
         row = next(row for row in table.splitlines() if name in row and data in row)
         assert all(f"{100 * score['value']:.1f}" in row for score in card.scores)
+
+
+def test_every_checked_card_has_a_row_with_autoattack_and_the_worst_case():
+    rows = results.checked_table(CARDS).splitlines()
+    for card in CARDS:
+        if results.CHECKED in card.note:
+            encoder, found = card.note.split(results.CHECKED)
+            (row,) = (row for row in rows if f"| {encoder} | " in row and card.data in row)
+            wanted = [score for score in card.scored if score.metric == "AA" or "worst case" in (score.attack or "")]
+            assert len(wanted) == 2 and all(f" {100 * score.value:.1f} ({score.n}) " in row for score in wanted)
+            assert row.endswith(f"| {found} |")

@@ -20,24 +20,31 @@ import advcl_nb as adv
 
 PGD20 = adv.Linf(8 / 255, 2 / 255, 20)
 SEEDS = (0, 1, 2)
+CHECKED, REPORTED = 500, 250  # test images for AutoAttack, and for the robustness report
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """One fine-tuning and its scores: what differs from the preset's protocol, and the share of labels it has."""
+    """One fine-tuning and its scores: what differs from the preset's protocol, and the share of labels it has.
+
+    checked: scored by AutoAttack and the robustness report, with transfer from SimCLR (to SimCLR from AdvCL).
+    """
 
     protocol: str
     changes: dict = field(default_factory=dict)
     share: float = 1.0
     transfer_to: str | None = None
+    checked: bool = False
 
     @property
     def note(self) -> str:
         """What the card's note says beside the encoder's name; a seed stands in the card's config."""
         told = [f"{name}={value}" for name, value in self.changes.items() if name not in HIDDEN]
-        return "".join(f", {part}" for part in ([f"{self.share:.0%} of the labels"] if self.share < 1 else []) + told)
+        told = ([f"{self.share:.0%} of the labels"] if self.share < 1 else []) + told
+        return "".join(f", {part}" for part in told + ([REPORT] if self.checked else []))
 
 
+REPORT = "AutoAttack and report"
 HIDDEN = ("seed", "epochs", "milestones", "batch_size")
 
 
@@ -66,6 +73,9 @@ FEW = {  # 10% of the labels, the same for each seed: smaller batches, and more 
 }
 
 
+CHECK = Tuning("SLF", checked=True)
+
+
 def runs_of(preset: str) -> Iterator[Run]:
     """The runs behind the notebooks; the first, SimCLR, also makes the pseudo-labels of the others."""
     whole = protocols("SLF", "ALF", "AFF")
@@ -73,15 +83,15 @@ def runs_of(preset: str) -> Iterator[Run]:
     trio += protocols("CE", "SupCon", "Core", seeds=SEEDS, **FEW[preset])
     if preset == "cifar":
         slf, moved = protocols("SLF"), protocols("SLF", transfer_to="cifar100")
-        yield Run("SimCLR", {"method": "simclr"}, slf + trio + moved)
-        yield Run("ACL", {"method": "acl"}, slf + protocols("CE", "Core") + moved)
-        yield Run("AdvCL", {}, whole + protocols("AdvCore", "CE", "Core") + moved)
-        yield Run("AdvCL with the authors' pseudo-labels (ImageNet)", release_labels=True)
+        yield Run("SimCLR", {"method": "simclr"}, (*slf, *trio, *moved, CHECK))
+        yield Run("ACL", {"method": "acl"}, (*slf, *protocols("CE", "Core"), *moved, CHECK))
+        yield Run("AdvCL", {}, (*whole, *protocols("AdvCore", "CE", "Core"), *moved, CHECK))
+        yield Run("AdvCL with the authors' pseudo-labels (ImageNet)", {}, (*slf, CHECK), release_labels=True)
         return
     for seed in SEEDS:
-        more = whole + trio + studies(FEW[preset])
+        more = (*whole, *trio, *studies(FEW[preset]), CHECK)
         yield Run("SimCLR", {"method": "simclr", "seed": seed}, more if seed == 0 else whole[:1])
-        more = whole + protocols("AdvCore") + protocols("AFF", "AdvCore", **FEW[preset])
+        more = (*whole, *protocols("AdvCore"), *protocols("AFF", "AdvCore", **FEW[preset]), CHECK)
         yield Run("AdvCL", {"seed": seed}, more if seed == 0 else whole[:1])
         yield Run("AdvCL without pseudo-labels", {"pseudo_weight": 0.0, "seed": seed})
         yield Run("AdvCL without the high-frequency view", {"high_view": False, "seed": seed})
@@ -129,8 +139,8 @@ def make_encoder(config: adv.Config, run: Run, train: adv.Images, device: str) -
     return adv.load_encoder(path, device=device), path, adv.load_history(path)[-1]["seconds"]
 
 
-def score(config: adv.Config, tuning: Tuning, encoder: adv.Encoder, device: str) -> list[adv.Score]:
-    """Fine-tune a copy of the encoder on the tuning's images and return its SA and PGD-20 scores."""
+def tune(config: adv.Config, tuning: Tuning, encoder: adv.Encoder, device: str) -> tuple[adv.Classifier, adv.Images]:
+    """Fine-tune a copy of the encoder on the tuning's images; return the classifier and the test images."""
     settings = config.finetune[tuning.protocol]
     data = replace(config.data, name=tuning.transfer_to or config.data.name)
     train, test = (images.to(device) for images in adv.load_data(data))
@@ -138,20 +148,46 @@ def score(config: adv.Config, tuning: Tuning, encoder: adv.Encoder, device: str)
     state = adv.FinetuneState.start(settings, encoder, len(train.classes), device=device)
     for row in tqdm(adv.finetune_epochs(state, train), desc=tuning.protocol, total=settings.epochs, unit="epoch"):
         last = row
-    generator = adv.Streams(settings.seed)("eval")
-    scores = [
-        adv.standard_accuracy(state.classifier, test.x, test.y),
-        adv.robust_accuracy(state.classifier, test.x, test.y, PGD20, generator=generator),
-    ]
-    print(tuning, *scores, f"accuracy in training {last['accuracy']:.3f}, {last['seconds']:.0f} s", flush=True)
-    return scores
+    print(tuning, f"accuracy in training {last['accuracy']:.3f}, {last['seconds']:.0f} s", flush=True)
+    return state.classifier, test
+
+
+def score(config: adv.Config, tuning: Tuning, encoder: adv.Encoder, device: str) -> tuple[list[adv.Score], str]:
+    """Fine-tune a copy of the encoder and return its SA and PGD-20 scores, and nothing that was found."""
+    classifier, test = tune(config, tuning, encoder, device)
+    generator = adv.Streams(config.finetune[tuning.protocol].seed)("eval")
+    standard = adv.standard_accuracy(classifier, test.x, test.y)
+    return [standard, adv.robust_accuracy(classifier, test.x, test.y, PGD20, generator=generator)], ""
+
+
+def check(
+    config: adv.Config, tuning: Tuning, encoder: adv.Encoder, device: str, *, name: str
+) -> tuple[list[adv.Score], str]:
+    """Fine-tune a copy of the encoder; return AutoAttack's and the robustness report's scores, and what it found."""
+    classifier, test = tune(config, tuning, encoder, device)
+    other = "advcl" if config.pretrain.method == "simclr" else "simclr"
+    source = replace(config, pretrain=replace(config.pretrain, method=other))
+    train, _ = (images.to(device) for images in adv.load_data(config.data))
+    source, _ = tune(source, tuning, adv.open_or_train(source, train, device=device), device)
+    Path("runs").mkdir(exist_ok=True)
+    state = Path("runs") / f"{name}-{tuning.protocol}.autoattack.json"
+    some = test[:CHECKED]
+    attacked = adv.autoattack_accuracy(classifier, some.x, some.y, epsilon=PGD20.epsilon, seed=0, state_path=state)
+    print(attacked, flush=True)
+    generator = adv.Streams(config.finetune[tuning.protocol].seed)("eval")
+    some = test[:REPORTED]
+    report = adv.robustness_report(
+        classifier, some.x, some.y, epsilon=PGD20.epsilon, generator=generator, transfer_from=source
+    )
+    print(report, flush=True)
+    return [attacked, *report.scores], ": " + ("; ".join(report.signs) or "none")
 
 
 def is_done(config: adv.Config, run: Run, tuning: Tuning, path: Path) -> bool:
     """Whether a card of this result is there."""
     settings, note = config.finetune[tuning.protocol], run.name + tuning.note
     return any(
-        (card.note, card.protocol, card.transfer_to) == (note, tuning.protocol, tuning.transfer_to)
+        (card.note.split(": ")[0], card.protocol, card.transfer_to) == (note, tuning.protocol, tuning.transfer_to)
         and card.settings.finetune[card.protocol] == settings
         and card.checkpoint["file"] == path.name
         for card in adv.read_cards()
@@ -164,6 +200,7 @@ def main() -> None:
     parser.add_argument("preset", choices=("smoke", "teach", "cifar"))
     parser.add_argument("--only", nargs="*", help="names of runs, as the cards' notes have them")
     parser.add_argument("--protocols", nargs="*", help="protocols to score; all by default")
+    parser.add_argument("--checks", action="store_true", help="AutoAttack and the robustness report alone")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     train, _ = (images.to(options.device) for images in adv.load_data(adv.preset(options.preset).data))
@@ -175,10 +212,15 @@ def main() -> None:
         encoder, path, seconds = make_encoder(config, run, train, options.device)
         for tuning in run.tunings:
             wanted = not options.protocols or tuning.protocol in options.protocols
+            wanted = wanted and (tuning.checked or not options.checks)
             tuned = config_with(config, tuning)
             if wanted and not is_done(tuned, run, tuning, path):
-                scores = score(tuned, tuning, encoder, options.device)
-                told = {"seconds": seconds, "checkpoint": path, "note": run.name + tuning.note}
+                if tuning.checked:
+                    scores, found = check(tuned, tuning, encoder, options.device, name=path.stem)
+                else:
+                    scores, found = score(tuned, tuning, encoder, options.device)
+                print(*scores, sep="\n", flush=True)
+                told = {"seconds": seconds, "checkpoint": path, "note": run.name + tuning.note + found}
                 adv.write_card(adv.make_card(tuned, tuning.protocol, scores, transfer_to=tuning.transfer_to, **told))
 
 

@@ -15,16 +15,27 @@ HEADER = "| data | encoder | protocol | SA % | PGD-20 at 8/255 % | test images |
 PROTOCOLS = ("SLF", "ALF", "AFF", "CE", "SupCon", "Core", "AdvCore")
 
 
+CHECKED = ", AutoAttack and report: "  # between the encoder and the finding, in the note of such a card
+CHECKED_HEADER = """
+| data | encoder, SLF | SA % | PGD-20 % | worst case of the report % | AutoAttack % | signs of gradient masking |
+|---|---|---|---|---|---|---|"""
+
+
 def is_ablation(card: adv.Card) -> bool:
     """Whether the card's note names a changed setting of fine-tuning: notebook 04b has these."""
     return "=" in card.note
+
+
+def tables(cards: adv.Cards) -> str:
+    """What stands in the README."""
+    return table(cards) + "\n" + checked_table(cards)
 
 
 def table(cards: adv.Cards) -> str:
     """A row per data set, encoder and protocol, with a value per seed."""
     groups = defaultdict(list)
     for card in cards:
-        if is_ablation(card):
+        if is_ablation(card) or CHECKED in card.note:
             continue
         data = f"{card.data} to {card.transfer_to}" if card.transfer_to else card.data
         groups[card.data == "shapes", data, card.note, PROTOCOLS.index(card.protocol)].append(card)
@@ -37,10 +48,31 @@ def table(cards: adv.Cards) -> str:
     return "\n".join(rows)
 
 
+def checked_table(cards: adv.Cards) -> str:
+    """A row for each encoder that was scored by AutoAttack and the report, with the number of images in brackets."""
+    rows = [CHECKED_HEADER]
+    for card in sorted(cards, key=lambda card: (card.data == "shapes", card.note)):
+        if CHECKED in card.note:
+            encoder, found = card.note.split(CHECKED)
+            data = "shapes (made up)" if card.data == "shapes" else card.data
+            scores = [score_of(card, start) for start in (None, "PGD-20", "worst", "AutoAttack")]
+            values = [f"{100 * score.value:.1f} ({score.n})" for score in scores]
+            rows.append(f"| {data} | {encoder} | {' | '.join(values)} | {found} |")
+    return "\n".join(rows)
+
+
+def score_of(card: adv.Card, start: str | None) -> adv.Score:
+    """The card's first score whose attack starts so; None: without attack."""
+    if start is None:
+        return next(score for score in card.scored if score.metric == "SA")
+    return next(score for score in card.scored if score.attack and score.attack.startswith(start))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the table into the README")
-    text = table(adv.read_cards())
+    cards = adv.read_cards()
+    text = tables(cards)
     print(text)
     if parser.parse_args().write:
         before, rest = README.read_text().split(BEGIN)
