@@ -29,7 +29,6 @@ from advcl_nb.features import (
     class_scatter,
     embed_2d,
     extract_features,
-    invert_features,
     knn_accuracy,
     layer_features,
     linear_cka,
@@ -37,7 +36,7 @@ from advcl_nb.features import (
 )
 from advcl_nb.finetune import FinetuneState, finetune_epochs, finetune_step
 from advcl_nb.frequency import fourier_basis, high_pass, low_pass, radial_mask, radial_spectrum
-from advcl_nb.landscape import LossSurface, input_gradients, loss_surface
+from advcl_nb.landscape import LossSurface, input_gradients, invert_features, loss_surface
 from advcl_nb.losses import (
     focal_contrastive,
     kl_divergence,

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from advcl_nb._check import require
-from advcl_nb.data import to_float
-from advcl_nb.models import Encoder, evaluating
+from advcl_nb.data import Images, to_float
+from advcl_nb.models import AdvCLModel, Encoder, evaluating
 
 BATCH = 250
+SLACK = 1e-5  # of rounding, beyond [0, 1]
 
 
 def over_batches(
@@ -26,11 +28,43 @@ def over_batches(
         return torch.cat([check(to_float(x), y) for x, y in bar])
 
 
+def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Return the gradient of each float image's own cross-entropy in its pixels, of the shape of `x`."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        loss = F.cross_entropy(model(x), y, reduction="sum")
+        return torch.autograd.grad(loss, x)[0]
+
+
 def check_evaluable(model: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless `model` can be a classifier, and the labels and images fit it and each other."""
+    """Raise ValueError unless `model` gives logits, and the images and labels fit it and each other."""
+    todo = "Of a state write state.classifier."
+    require(isinstance(model, nn.Module), "model", "a torch.nn.Module", type(model), todo)
     todo = "Fine-tune one first: adv.FinetuneState.start(config, encoder, classes)."
-    require(not isinstance(model, Encoder), "model", "a model that gives logits", type(model), todo)
-    require(len(images) == len(labels) > 0, "labels", f"{len(images)} labels, one an image", labels)
+    require(not isinstance(model, (Encoder, AdvCLModel)), "model", "a model that gives logits", type(model), todo)
+    todo = "Write images.x and images.y." if isinstance(images, Images) else "Write torch.as_tensor(array)."
+    for value, name in ((images, "images"), (labels, "labels")):
+        require(isinstance(value, Tensor), name, "a tensor", type(value), todo)
+    check_images(images)
+    todo = "" if labels.dtype == torch.int64 else "Write labels.long()."
+    fits = labels.dtype == torch.int64 and labels.shape == images.shape[:1]
+    require(fits, "labels", f"{len(images)} int64 class numbers (n,), one an image", labels, todo)
+    same = labels.device == images.device
+    require(same, "labels", f"a tensor on {images.device}, as the images", f"one on {labels.device}", "Move one.")
     require(bool((labels >= 0).all()), "labels", "class numbers from 0", labels, "Leave unlabelled images out.")
-    inside = images.dtype == torch.uint8 or bool(images.max() <= 1 + 1e-3)
-    require(inside, "images", "uint8, or floats in [0, 1]", images, "Convert with adv.to_float(uint8 images).")
+    with evaluating(model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        logits = model(to_float(images[:1]))
+    got, todo = logits if isinstance(logits, Tensor) else type(logits), "Wrap it in a Module that returns the logits."
+    fits = isinstance(logits, Tensor) and logits.ndim == 2
+    require(fits, "model", "one that gives a tensor of logits (n, k)", got, todo)
+    todo = "Does the model have one output for each class?"
+    require(bool((labels < logits.shape[1]).all()), "labels", f"numbers of {logits.shape[1]} classes", labels, todo)
+
+
+def check_images(images: Tensor, name: str = "images") -> None:
+    """Raise ValueError unless `images` are one or more ``(n, c, h, w)``, uint8 or floats in [0, 1]."""
+    fits = images.ndim == 4 and images.numel() > 0 and (images.dtype == torch.uint8 or images.is_floating_point())
+    todo = "For one image write image[None]." if images.ndim == 3 else ""
+    require(fits, name, "one uint8 or float image or more, (n, c, h, w)", images, todo)
+    inside = images.dtype == torch.uint8 or bool(((images >= -SLACK) & (images <= 1 + SLACK)).all())
+    require(inside, name, "uint8, or floats in [0, 1]", images, "Convert with adv.to_float(uint8 images).")

@@ -23,6 +23,12 @@ def require_one_of(value: object, name: str, choices: tuple) -> None:
     require(value in choices, name, f"one of {', '.join(map(str, choices))}", value)
 
 
+def require_generator(value: object) -> None:
+    """Raise a three-part ``ValueError`` unless `value` is a ``torch.Generator``."""
+    todo = 'Write adv.Streams(seed)("eval"), or torch.Generator().manual_seed(seed).'
+    require(isinstance(value, torch.Generator), "generator", "a torch.Generator", value, todo)
+
+
 def describe(tensor: torch.Tensor) -> str:
     """Type, shape and range of a tensor in a few words."""
     text = f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
@@ -41,3 +47,10 @@ def require_images(images: torch.Tensor, name: str = "images") -> None:
         "For one image write image[None].",
     )
     require(images.is_floating_point(), name, "floats in [0, 1]", images, "Convert with adv.to_float(images).")
+
+
+def require_rows(features: torch.Tensor, name: str, least: int = 1) -> None:
+    """Raise a three-part ``ValueError`` unless `features` are `least` or more rows of finite floats."""
+    fits = features.ndim == 2 and features.is_floating_point() and len(features) >= least and features.shape[1] > 0
+    require(fits, name, f"{least} or more rows (n, d) of floats", features)
+    require(bool(features.isfinite().all()), name, "finite numbers", features)

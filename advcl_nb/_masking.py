@@ -41,11 +41,11 @@ def signs_in_attacks(survived: Mapping[str, Tensor]) -> Iterator[str]:
         if name not in white and name != "clean" and _many(only, len(standing)):
             yield f"{name} breaks {only} images that no white-box attack breaks: their gradients mislead"
     accuracy = {name: float(right.float().mean()) for name, right in survived.items()}
-    if accuracy["FGSM"] < accuracy["PGD-20"] - GAP:
+    if _gap(accuracy["PGD-20"] - accuracy["FGSM"], len(standing)):
         yield f"FGSM is stronger than PGD-20 ({_percent(accuracy['FGSM'])} against {_percent(accuracy['PGD-20'])})"
     apgd = [value for name, value in accuracy.items() if name.startswith("APGD")]
     pgd = min(value for name, value in accuracy.items() if name.startswith("PGD") and name in white)
-    if pgd - min(apgd) > LOSS_GAP:
+    if _gap(pgd - min(apgd), len(standing), LOSS_GAP):
         yield (
             f"PGD leaves {_percent(pgd)} right and APGD {_percent(min(apgd))}: "
             "PGD's loss or step does not suit this model"
@@ -57,25 +57,29 @@ def signs_in_curves(epsilons: Sequence[Point], steps: Sequence[Point], restarts:
     last = epsilons[-1]
     if _many(last.score.correct, last.score.n):
         yield f"{_percent(last.score.value)} survive an epsilon of {last.at:.3g}, where an image can be made any other"
-    rises = [after for before, after in zip(epsilons, epsilons[1:], strict=False) if _rise(before, after) > GAP]
+    pairs = zip(epsilons, epsilons[1:], strict=False)
+    rises = [after for before, after in pairs if _gap(after.score.value - before.score.value, last.score.n)]
     if rises:
         yield f"accuracy rises with epsilon, at {', '.join(f'{point.at:.3g}' for point in rises)}"
-    if len(steps) > 1 and steps[-1].loss <= steps[0].loss:
+    if len(steps) > 1 and not steps[-1].loss > steps[0].loss:  # a NaN does not rise either
         yield f"the loss does not rise with more steps ({steps[0].loss:.3g} to {steps[-1].loss:.3g})"
     for name, points, enough in (("steps", steps, 50), ("restarts", restarts, 10)):
-        if points[-1].at >= enough and -_rise(points[-2], points[-1]) > GAP:
-            yield f"accuracy still falls from {points[-2].at:g} to {points[-1].at:g} {name}: PGD has not converged"
+        before = [points[0], *(point for point in points if 2 * point.at <= points[-1].at)][-1]
+        if points[-1].at >= enough and _gap(before.score.value - points[-1].score.value, last.score.n):
+            yield f"accuracy still falls from {before.at:g} to {points[-1].at:g} {name}: PGD has not converged"
 
 
 def signs_in_outputs(outputs: Outputs, n: int) -> Iterator[str]:
     """Look for outputs that hide the gradient: random ones, probabilities, flat ones."""
     first, second = outputs.first, outputs.second
+    if not first.isfinite().all():
+        yield "some outputs are not finite: no gradient leads through them"
     if ((first - second).norm(dim=1) > SAME * first.norm(dim=1)).any():
         yield "the same images give other outputs the second time: the attacks follow noise"
     if first.min() >= 0 and ((first.sum(1) - 1).abs() < SAME).all():
         yield "the outputs are probabilities, not logits: their gradient vanishes where the model is sure"
     if _many(outputs.flat, n):
-        yield f"{outputs.flat} images have a gradient of exactly zero: outputs are flat, quantised or saturated"
+        yield f"{outputs.flat} images have a gradient of exactly zero, or none: flat, quantised or saturated outputs"
 
 
 def is_white_box(name: str) -> bool:
@@ -87,8 +91,8 @@ def _many(count: int, n: int) -> bool:
     return count >= max(FEWEST, FEW * n)
 
 
-def _rise(before: Point, after: Point) -> float:
-    return after.score.value - before.score.value if abs(after.score.correct - before.score.correct) >= FEWEST else 0.0
+def _gap(difference: float, n: int, least: float = GAP) -> bool:
+    return difference > least and round(difference * n) >= FEWEST
 
 
 def _percent(value: float) -> str:

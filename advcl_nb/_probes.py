@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
-from advcl_nb._batched import BATCH
+from advcl_nb._batched import BATCH, input_gradient
 from advcl_nb._check import require_count
 from advcl_nb._masking import Point
 from advcl_nb.attacks import L2, Linf, pgd, pgd_path
@@ -22,7 +22,6 @@ from advcl_nb.score import Score
 
 STEPS = 20  # of PGD, wherever the steps are not what is varied
 GRID = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # of steps and restarts
-LIMITS = {"Linf": 1.0, "L2": 64.0}  # beyond these epsilon is not raised
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,12 @@ class Target(NamedTuple):
     epsilon: float
     generator: Generator
     bar: tqdm
+    heard: list[str]  # pyautoattack's warnings, in our words
+
+    @property
+    def limit(self) -> float:
+        """The epsilon with which an image can be made any other."""
+        return 1.0 if self.norm == "Linf" else self.images[0].numel() ** 0.5
 
     def threat(self, epsilon: float | None = None, steps: int = STEPS) -> Linf | L2:
         """PGD in steps of a quarter of its epsilon."""
@@ -97,7 +102,15 @@ def checks(target: Target, classes: int, transfer_from: nn.Module | None, settin
     yield target.pgd("FGSM", type(full)(full.epsilon, full.epsilon, 1, "none"))
     seed = int(torch.randint(2**31, (1,), generator=target.generator, device=target.generator.device))
     options = {"epsilon": target.epsilon, "norm": target.norm, "seed": seed, "queries": settings.queries}
-    packaged = lambda name: lambda x, y: attack_batch(model, x, y, name, **options)[0]  # noqa: E731
+
+    def packaged(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+        def right(x: Tensor, y: Tensor) -> Tensor:
+            alive, flags = attack_batch(model, x, y, name, **options)
+            target.heard.extend(flag for flag in flags if flag not in target.heard)
+            return alive
+
+        return right
+
     for name in ("apgd-ce", "apgd-dlr"):
         if classes >= CLASSES.get(name, 2):
             yield Check(name.upper(), packaged(name), 300)
@@ -158,8 +171,8 @@ def by_epsilon(target: Target) -> tuple[Point, ...]:
     """PGD-20 at 0, at half of epsilon, at epsilon and so on doubled, until nothing stays right or the ball is whole."""
     points = [Point(0.0, Score("SA", len(target.right), len(target.labels)))]
     epsilon = target.epsilon / 2
-    while points[-1].score.correct > 0 and points[-1].at < LIMITS[target.norm]:
-        epsilon = min(epsilon, LIMITS[target.norm])
+    while points[-1].score.correct > 0 and points[-1].at < target.limit:
+        epsilon = min(epsilon, target.limit)
         threat = target.threat(epsilon)
         alive = target.survivors(target.pgd(str(threat), threat))
         points.append(Point(epsilon, score(alive, str(threat))))
@@ -168,13 +181,11 @@ def by_epsilon(target: Target) -> tuple[Point, ...]:
 
 
 def flat_images(target: Target) -> int:
-    """How many of the right images have a gradient of exactly zero."""
+    """How many of the right images have a gradient of exactly zero, or one with NaN or infinity in it."""
     flat = 0
     for _, x, y in target.batches("gradients", 3):
-        with torch.enable_grad():
-            x = x.clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(_loss(target.model, y)(x), x)
-        flat += int((gradient == 0).flatten(1).all(1).sum())
+        gradient = input_gradient(target.model, x, y).flatten(1)
+        flat += int(((gradient == 0).all(1) | ~gradient.isfinite().all(1)).sum())
     return flat
 
 

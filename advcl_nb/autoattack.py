@@ -11,14 +11,15 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from advcl_nb._batched import BATCH, check_evaluable, over_batches
-from advcl_nb._check import require, require_one_of
+from advcl_nb._batched import BATCH, check_evaluable, input_gradient, over_batches
+from advcl_nb._check import require, require_count, require_one_of
 from advcl_nb.attacks import L2, Linf, grey_levels
 from advcl_nb.data import to_float
 from advcl_nb.models import evaluating
@@ -34,6 +35,7 @@ FLAGS = {  # a word of pyautoattack's own warning, and ours
     "zero gradient": "vanishing gradients: some images have none to follow, which blinds APGD and FAB",
     "dynamic": "optimisation inside the forward pass: attacks on the final logits may miss it",
 }
+NOT_FINITE = "gradients that are not finite: APGD and FAB cannot follow them"
 SQUARE_FLAG = 0.002  # more than 0.2 points lost to Square after the white-box attacks, as pyautoattack has it
 
 
@@ -41,7 +43,7 @@ SQUARE_FLAG = 0.002  # more than 0.2 points lost to Square after the white-box a
 class AutoAttackScore(Score):
     """A `Score` with the number of images still right after each attack, and what speaks against trusting it."""
 
-    after: Mapping[str, int] = field(default_factory=dict)
+    after: Mapping[str, int] = field(default_factory=dict, hash=False)
     flags: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
@@ -59,7 +61,7 @@ def autoattack_accuracy(
     Images as in `standard_accuracy`; norm "Linf" or "L2"; eval mode and float32, and the model, its parameters'
     gradients and the global random generator come back as they were. The result equals `pyautoattack`'s for this
     seed and batches of 250; with fewer than ten classes the targeted attacks aim at all the others. `state_path`
-    names a file that is written after each batch, so that the same call goes on where it was broken off.
+    names a file that is written after each batch of an attack, so that the same call goes on where it was broken off.
 
     Other `attacks` (of "apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square") give an RA named after them: with
     two or three classes, for which the standard set has no loss, take ("apgd-ce", "fab-t", "square"). What
@@ -68,14 +70,18 @@ def autoattack_accuracy(
     """
     ball = ball_name(norm, epsilon)
     check_evaluable(model, images, labels)
-    require(len(attacks) > 0, "attacks", f"some of {', '.join(COSTS)}", attacks)
+    require_count(seed, "seed", 0)
+    require(not isinstance(attacks, str), "attacks", "a tuple of names", attacks, f"Write ({attacks!r},).")
+    require(len(set(attacks)) == len(attacks) > 0, "attacks", f"some of {', '.join(COSTS)}, each once", attacks)
     for name in attacks:
         require_one_of(name, "attacks", tuple(COSTS))
     logits = over_batches(model, images, labels, "SA", lambda x, y: model(x))
     check_classes(logits.shape[1], attacks)
-    run = _identity(model, images, labels, [epsilon, norm, seed, list(attacks)])
+    settings = {"epsilon": float(epsilon), "norm": norm, "seed": int(seed)}
+    run = _identity(model, images, labels, [logits.argmax(1), *settings.values(), *attacks]) if state_path else ""
     progress = _Progress.open(run, (logits.argmax(1) == labels).nonzero().flatten().tolist(), state_path)
-    settings = {"epsilon": epsilon, "norm": norm, "seed": seed}
+    if not over_batches(model, images, labels, "gradients", partial(finite_gradients, model)).all():
+        progress.flags = list(dict.fromkeys([*progress.flags, NOT_FINITE]))
     for _ in _cascade(progress, model, images, labels, attacks=attacks, settings=settings):
         progress.write(state_path)
     flags = [*progress.flags, *_square_flag(progress.after, len(images))]
@@ -100,21 +106,27 @@ class _Progress:
 
     @classmethod
     def open(cls, run: str, right: list[int], path: str | Path | None) -> _Progress:
+        here = path is None or (Path(path).absolute().parent.is_dir() and not Path(path).is_dir())
+        require(here, "state_path", "a file in a folder that exists", str(path), "Make the folder first.")
         if path is None or not Path(path).is_file():
             return cls(run, right, list(right))
         try:
             kept = cls(**json.loads(Path(path).read_text()))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"state_path: expected a state of autoattack_accuracy, got {path}: {error}") from error
+            message = f"state_path: expected a state of autoattack_accuracy, got {path}: {error}. Name another file."
+            raise ValueError(message) from error
         todo = "Its model, images, labels or settings differ: name another file."
         require(kept.run == run, "state_path", "the state of this evaluation", str(path), todo)
         return kept
 
     def write(self, path: str | Path | None) -> None:
         if path is not None:
-            partial = Path(f"{path}.{os.getpid()}.partial")
-            partial.write_text(json.dumps(asdict(self)))
-            os.replace(partial, path)
+            unfinished = Path(f"{path}.{os.getpid()}.partial")
+            try:
+                unfinished.write_text(json.dumps(asdict(self)))
+                os.replace(unfinished, path)
+            finally:
+                unfinished.unlink(missing_ok=True)
 
 
 def _cascade(
@@ -152,22 +164,20 @@ def attack_batch(
 
     To be called inside `attackable`. `queries` is the number of images that Square may try.
     """
-    from pyautoattack import AutoAttack
+    from pyautoattack import AutoAttack, checks
 
-    heard, logger, trace = _Heard(), logging.getLogger("auto-attack"), sys.gettrace()
-    devices = [x.device] if x.device.type == "cuda" else []
+    heard, logger, trace = _Heard(), logging.Logger("advcl_nb", logging.WARNING), sys.gettrace()
     logger.addHandler(heard)
-    propagate, logger.propagate = logger.propagate, False
+    checks.funcs.update(dict.fromkeys(checks.funcs, 0))  # it would count on from one model to the next
     try:
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(range(torch.cuda.device_count())):  # it seeds every device
             attack = AutoAttack(model, norm=norm, eps=epsilon, seed=seed, device=x.device)
+            attack.logger = attack.apgd.logger = attack.apgd_targeted.logger = logger
             attack.attacks_to_run, attack.square.n_queries = [name], queries
             classes = model(x[:1]).shape[1]
             attack.apgd_targeted.n_target_classes = attack.fab.n_target_classes = min(TARGETS, classes - 1)
             _, said = attack.run_standard_evaluation(x, y, batch_size=len(x))
     finally:
-        logger.removeHandler(heard)
-        logger.propagate = propagate
         sys.settrace(trace)  # one of its checks takes the tracer away, and with it a debugger
     return said == y, heard.flags
 
@@ -222,9 +232,18 @@ def _square_flag(after: Mapping[str, int], n: int) -> list[str]:
     return [f"{words} {100 * lost:.1f} points: their gradients are masked"] if lost > SQUARE_FLAG else []
 
 
+def finite_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Which of a batch's images have a gradient of the cross-entropy without NaN and infinity."""
+    return input_gradient(model, x, y).isfinite().flatten(1).all(1)
+
+
 def _identity(model: nn.Module, images: Tensor, labels: Tensor, settings: list) -> str:
     """Hash what decides the result, so that a state file is never continued with something else."""
-    digest = hashlib.sha256(json.dumps([*settings, str(images.dtype), list(images.shape), BATCH]).encode())
-    for tensor in (images, labels, *model.state_dict().values()):
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    said, *settings = settings
+    branches = [getattr(module, "branch", None) for module in model.modules()]
+    weights = model.state_dict()
+    plain = [settings, str(model), branches, list(weights), images.dtype, images.shape, BATCH]
+    digest = hashlib.sha256(repr(plain).encode())
+    for tensor in (images, labels, said, *weights.values()):
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

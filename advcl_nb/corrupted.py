@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from advcl_nb._batched import check_images
 from advcl_nb._check import require, require_one_of
 from advcl_nb.corruptions import CORRUPTIONS, corrupt
 from advcl_nb.data import data_root, to_float
@@ -47,7 +48,8 @@ def own_corruptions(images: Tensor, labels: Tensor, *, generator: Generator) -> 
     To compare models on the same sets, begin each time with a generator of the same seed. Accuracies on these do not
     compare with published CIFAR-10-C figures. Raises ValueError unless there is a label for each image.
     """
-    require(len(images) == len(labels) > 0, "labels", f"{len(images)} labels, one an image", labels)
+    check_images(images)
+    require(labels.shape == images.shape[:1], "labels", f"{len(images)} labels (n,), one an image", labels)
     x, pairs = to_float(images), product(CORRUPTIONS, SEVERITIES)
     return (Corrupted(name, k, corrupt(x, name, k, generator=generator), labels, "own") for name, k in pairs)
 

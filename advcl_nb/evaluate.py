@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from advcl_nb._batched import over_batches
-from advcl_nb._check import require
+from advcl_nb._check import require, require_count, require_generator
 from advcl_nb.attacks import L2, Linf, pgd
 from advcl_nb.corrupted import Corrupted
 from advcl_nb.score import Score
@@ -32,10 +32,14 @@ def robust_accuracy(
 ) -> Score:
     """Return the accuracy (RA) under PGD on the cross-entropy; an image counts where every restart leaves it right.
 
-    `threat` is for example ``Linf(8 / 255, 2 / 255, 20)``, the field's PGD-20. In eval mode and float32; the model
-    comes back as it was, its parameters without a gradient.
+    As the field counts, an image that is wrong without attack and right under it counts as right. `threat` is for
+    example ``Linf(8 / 255, 2 / 255, 20)``, the field's PGD-20. In eval mode and float32; the model comes back as it
+    was, its parameters without a gradient.
     """
-    require(restarts >= 1, "restarts", "one or more", restarts)
+    require_count(restarts, "restarts")
+    require_generator(generator)
+    todo = "Write adv.Linf(8 / 255, 2 / 255, 20)."
+    require(isinstance(threat, (Linf, L2)), "threat", "a Linf or L2", threat, todo)
 
     def survives(x: Tensor, y: Tensor) -> Tensor:
         right = torch.ones_like(y, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, and how they lie: neighbours, scatter, similarity, places in a plane, inversion."""
+"""Features of a frozen encoder, and how they lie: neighbours, scatter, similarity, places in a plane."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from advcl_nb._check import require, require_count, require_images, require_one_of
-from advcl_nb.attacks import L2, pgd_path
+from advcl_nb._check import require, require_count, require_one_of, require_rows
 from advcl_nb.data import to_float
 from advcl_nb.models import Encoder, check_branch, evaluating
 
 BATCH = 500
+SLACK = 1e-3  # of rounding, beyond 1
 PAIRS = 2**24  # similarities in memory at a time: 64 MiB of float32
 
 
 def extract_features(encoder: Encoder, images: Tensor, *, branch: str | None = None) -> Tensor:
     """Return the features h ``(n, d)`` of uint8 or float images ``(n, c, h, w)``, in eval mode and float32.
 
-    `branch` is one of ``BRANCHES``; None takes the encoder's own. The encoder comes back as it was.
+    `branch` is one of ``BRANCHES``; None takes the encoder's own. The encoder comes back as it was. Floats may be
+    signed, as high-pass views are; ValueError for values beyond 1.
     """
+    _check_images(encoder, images)
     with evaluating(encoder), torch.no_grad():
         bar = tqdm(images.split(BATCH), desc="features", unit="batch", leave=False, delay=2)
         return torch.cat([encoder(to_float(batch), branch) for batch in bar])
@@ -37,7 +39,7 @@ def layer_features(encoder: Encoder, images: Tensor, *, branch: str | None = Non
     A first layer is wide (channels x height x width numbers an image), so take hundreds of images, not all of them.
     `branch` is one of ``BRANCHES``; None takes the encoder's own. The encoder comes back as it was.
     """
-    require(images.ndim == 4 and len(images) > 0, "images", "one image or more, (n, c, h, w)", images)
+    _check_images(encoder, images)
     branch = encoder.branch if branch is None else check_branch(branch)
     found: dict[str, list[Tensor]] = {}
     with evaluating(encoder), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
@@ -45,6 +47,18 @@ def layer_features(encoder: Encoder, images: Tensor, *, branch: str | None = Non
             for name, activation in _layers(encoder, to_float(batch), branch):
                 found.setdefault(name, []).append(activation.flatten(1))
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _check_images(encoder: Encoder, images: Tensor) -> None:
+    """Raise ValueError unless `encoder` is one, and the images are uint8 or floats in [-1, 1], as high views are."""
+    todo = "A classifier has one: write classifier.encoder."
+    require(isinstance(encoder, Encoder), "encoder", "an Encoder", type(encoder), todo)
+    todo = "Write images.x, or torch.as_tensor(array)."
+    require(isinstance(images, Tensor), "images", "a tensor", type(images), todo)
+    fits = images.ndim == 4 and len(images) > 0
+    require(fits, "images", "one image or more, (n, c, h, w)", images, "For one image write image[None].")
+    inside = images.dtype == torch.uint8 or bool((images.abs() <= 1 + SLACK).all())
+    require(inside, "images", "uint8, or floats in [0, 1]", images, "Convert with adv.to_float(uint8 images).")
 
 
 def _layers(encoder: Encoder, x: Tensor, branch: str) -> Iterator[tuple[str, Tensor]]:
@@ -82,8 +96,9 @@ def class_scatter(features: Tensor, labels: Tensor) -> ClassScatter:
     `within` is also 1 minus the mean cosine of a feature with its class, itself included: the alignment part of a
     supervised contrastive loss, up to the temperature. Raises ValueError for fewer than two classes.
     """
-    require(features.ndim == 2 and len(features) == len(labels), "features", f"{len(labels)} rows (n, d)", features)
-    require(bool(features.isfinite().all()), "features", "finite numbers", features)
+    require_rows(features, "features")
+    fits = len(features) == len(labels) and bool((labels >= 0).all())
+    require(fits, "labels", f"{len(features)} class numbers from 0", labels, "Leave unlabelled images out.")
     classes, index = labels.unique(return_inverse=True)
     require(len(classes) >= 2, "labels", "two classes or more", labels)
     unit = F.normalize(features, dim=1)
@@ -100,8 +115,8 @@ def knn_accuracy(train_features: Tensor, train_labels: Tensor, features: Tensor,
     KNeighborsClassifier on rows of length 1. Computed in the inputs' dtype, some rows at a time. Raises ValueError for
     widths, dtypes or lengths that do not match, numbers that are not finite, and k outside 1 to m.
     """
-    _check_rows(train_features, "train_features")
-    _check_rows(features, "features")
+    require_rows(train_features, "train_features")
+    require_rows(features, "features")
     like = f"{train_features.dtype} rows of width {train_features.shape[1]}, as train_features has"
     same = features.dtype == train_features.dtype and features.shape[1:] == train_features.shape[1:]
     require(same, "features", like, features)
@@ -129,9 +144,11 @@ def linear_cka(a: Tensor, b: Tensor) -> float:
     ValueError for fewer than two rows, other dtypes or lengths, numbers not finite, and features that are all the same.
     """
     for features, name in ((a, "a"), (b, "b")):
-        _check_rows(features, name, least=2)
+        require_rows(features, name, least=2)
         todo = "CKA has no value without variation: the encoder, or this layer, has collapsed."
         require(bool((features != features[0]).any()), name, "rows that differ", features, todo)
+    todo = "Sums overflow in half precision: write .float()."
+    require(torch.finfo(a.dtype).bits >= 32, "a", "float32 or float64", a, todo)
     same = len(b) == len(a) and b.dtype == a.dtype
     require(same, "b", f"{len(a)} rows of {a.dtype}, as a has", b, "Both are of the same images, in one order.")
     x, y = _centred(a), _centred(b)
@@ -147,8 +164,8 @@ def alignment(a: Tensor, b: Tensor) -> float:
     In [0, 4]; 0 where the two views of every image have one direction (Wang and Isola 2020, with alpha 2).
     Raises ValueError for other shapes and for numbers that are not finite.
     """
-    _check_rows(a, "a")
-    _check_rows(b, "b")
+    require_rows(a, "a")
+    require_rows(b, "b")
     require(a.shape == b.shape, "b", f"shape {tuple(a.shape)}, as a has", b, "Row i of both is one positive pair.")
     return float((F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean())
 
@@ -159,7 +176,7 @@ def uniformity(features: Tensor, *, t: float = 2.0) -> float:
     In [-4t, 0]; 0 where all have one direction, and lower the more evenly they cover the sphere (Wang and Isola 2020).
     Some rows at a time. Raises ValueError for fewer than two rows, numbers not finite, and t <= 0.
     """
-    _check_rows(features, "features", least=2)
+    require_rows(features, "features", least=2)
     require(0 < t < float("inf"), "t", "a finite number above 0", t)
     unit, n = F.normalize(features, dim=1), len(features)
     chunk, parts = max(1, PAIRS // n), []
@@ -180,8 +197,8 @@ def embed_2d(features: Tensor, *, method: str, seed: int, also: Tensor | None = 
     require_one_of(method, "method", ("pca", "umap", "tsne"))
     fits = features.ndim == 2 and len(features) >= 5 and features.shape[1] >= 2
     require(fits and bool(features.isfinite().all()), "features", "five rows (n, d) of two numbers or more", features)
-    fits = also is None or also.shape[1:] == features.shape[1:]
-    require(fits, "also", f"rows of width {features.shape[1]}, as features has", also)
+    fits = also is None or (also.shape[1:] == features.shape[1:] and bool(also.isfinite().all()))
+    require(fits, "also", f"finite rows of width {features.shape[1]}, as features has", also)
     table = lambda x: x.detach().cpu().float().numpy()  # noqa: E731
     if method == "umap":
         from umap import UMAP
@@ -198,48 +215,6 @@ def embed_2d(features: Tensor, *, method: str, seed: int, also: Tensor | None = 
         mapper = PCA(2, random_state=seed)
     points = torch.as_tensor(mapper.fit_transform(table(features)))
     return points if also is None else (points, torch.as_tensor(mapper.transform(table(also))))
-
-
-def invert_features(
-    encoder: Encoder,
-    features: Tensor,
-    start: Tensor,
-    *,
-    steps: int = 200,
-    alpha: float = 0.1,
-    branch: str | None = None,
-) -> Tensor:
-    """Return images in [0, 1], found from `start`, whose features h(x) match `features` ``(n, d)``.
-
-    `start` are float images ``(n, c, h, w)`` in [0, 1], one a row, for example noise around mid-grey. Each step moves
-    an image by `alpha` (Euclidean norm over its pixels) down the normalised gradient of |h(x) - h| / |h|: `adv.pgd`
-    in an L2 ball that never binds. What a robust encoder keeps of an image can then be seen (Engstrom et al. 2019,
-    "Adversarial robustness as a prior for learned representations"). Eval mode and float32; `branch` as
-    in `extract_features`; the encoder comes back as it was. Raises ValueError for features or starts that do not fit.
-    """
-    require_images(start, "start")
-    inside = bool(((start >= 0) & (start <= 1)).all())
-    require(inside, "start", "values in [0, 1]", start, "Convert with adv.to_float(uint8 images).")
-    _check_rows(features, "features")
-    wanted = features.detach()
-    shape = (len(start), encoder.config.features)
-    require(wanted.shape == shape, "features", f"shape {shape}: a row for each start", features)
-    lengths = wanted.norm(dim=1)
-    require(bool((lengths > 0).all()), "features", "rows that are not all zero", features)
-    threat = L2(epsilon=1e3 * start[0].numel() ** 0.5, alpha=alpha, steps=steps, start="none")
-    nearness = lambda x: -((encoder(x, branch) - wanted).norm(dim=1) / lengths).sum()  # noqa: E731
-    with evaluating(encoder):
-        path = pgd_path(nearness, start, threat, generator=Generator(start.device))  # start "none" draws nothing
-        for found, _ in tqdm(path, desc="inversion", unit="step", total=steps + 1, leave=False, delay=2):  # noqa: B007
-            pass  # the last images count
-    return found
-
-
-def _check_rows(features: Tensor, name: str, least: int = 1) -> None:
-    """Raise ValueError unless `features` are `least` or more rows of finite floats."""
-    fits = features.ndim == 2 and features.is_floating_point() and len(features) >= least and features.shape[1] > 0
-    require(fits, name, f"{least} or more rows (n, d) of floats", features)
-    require(bool(features.isfinite().all()), name, "finite numbers", features)
 
 
 def _centred(features: Tensor) -> Tensor:

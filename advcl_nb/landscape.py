@@ -1,15 +1,19 @@
-"""The loss around an image: its gradient in the pixels, and its values on a plane that holds an attack."""
+"""Around an image: the gradient of the loss, its values on a plane, and images that have a given feature."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+from tqdm.auto import tqdm
 
-from advcl_nb._batched import over_batches
-from advcl_nb._check import require, require_count
+from advcl_nb._batched import check_images, input_gradient, over_batches
+from advcl_nb._check import require, require_count, require_images, require_rows
+from advcl_nb.attacks import L2, pgd_path
+from advcl_nb.models import Encoder, evaluating
 
 
 class LossSurface(NamedTuple):
@@ -38,15 +42,7 @@ def input_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     gradient and the model comes back as it was. On robust models it follows the object's outline, on others it looks
     like noise (Tsipras et al. 2019). Raises ValueError for images or labels that do not fit.
     """
-
-    def gradient(x: Tensor, y: Tensor) -> Tensor:
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            loss = F.cross_entropy(_logits(model, x, y), y, reduction="sum")
-        return torch.autograd.grad(loss, x)[0]
-
-    _check_images(images, "images")
-    return over_batches(model, images, labels, "gradients", gradient)
+    return over_batches(model, images, labels, "gradients", partial(input_gradient, model))
 
 
 def loss_surface(
@@ -71,12 +67,7 @@ def loss_surface(
     label = int(label)
     require_count(points, "points", 3)
     require(points % 2 == 1, "points", "an odd number, so that the image lies on the grid", points)
-    require(
-        0 < reach <= points // 2,
-        "reach",
-        f"a length above 0 that {points} points hold, so at most {points // 2}",
-        reach,
-    )
+    require(1 <= reach <= points // 2, "reach", f"from 1, the attack's end, to {points // 2} for so many points", reach)
     steps = max(1, round(points // 2 / reach))  # from 0 to 1
     along = torch.arange(-(points // 2), points // 2 + 1).to(image) / steps
     signs = 2 * torch.randint(2, image.shape, generator=generator, device=generator.device).to(image) - 1
@@ -84,23 +75,44 @@ def loss_surface(
     rows = along[:, None, None, None] * signs * (adversarial - image).abs().max()
     plane = (columns[None] + rows[:, None]).clamp(0, 1).flatten(0, 1)
     labels = torch.full((len(plane),), label, device=plane.device)
-    logits = over_batches(model, plane, labels, "loss surface", lambda x, y: _logits(model, x, y))
+    logits = over_batches(model, plane, labels, "loss surface", lambda x, y: model(x))
     loss = F.cross_entropy(logits, labels, reduction="none")
     return LossSurface(along, loss.view(points, points), logits.argmax(1).view(points, points), label)
 
 
-def _logits(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    logits = model(x)
-    require(bool((y < logits.shape[1]).all()), "labels", f"class numbers from 0 to {logits.shape[1] - 1}", y)
-    return logits
+def invert_features(
+    encoder: Encoder,
+    features: Tensor,
+    start: Tensor,
+    *,
+    steps: int = 200,
+    alpha: float = 0.1,
+    branch: str | None = None,
+) -> Tensor:
+    """Return images in [0, 1], found from `start`, whose features h(x) match `features` ``(n, d)``.
 
-
-def _check_images(images: Tensor, name: str) -> None:
-    """Raise ValueError unless `images` are one or more, uint8 or finite floats in [0, 1]."""
-    fits = images.ndim == 4 and images.numel() > 0 and (images.dtype == torch.uint8 or images.is_floating_point())
-    require(fits, name, "uint8 or float images (n, c, h, w)", images, "For one image write image[None].")
-    inside = images.dtype == torch.uint8 or bool(((images >= 0) & (images <= 1)).all())
-    require(inside, name, "values in [0, 1]", images, "Convert with adv.to_float(uint8 images).")
+    `start` are float images ``(n, c, h, w)`` in [0, 1], one a row, for example noise around mid-grey. Each step moves
+    an image by `alpha` (Euclidean norm over its pixels) down the normalised gradient of |h(x) - h| / |h|: `adv.pgd`
+    in an L2 ball that never binds. What a robust encoder keeps of an image can then be seen (Engstrom et al. 2019,
+    "Adversarial robustness as a prior for learned representations"). Eval mode and float32; `branch` as
+    in `extract_features`; the encoder comes back as it was. Raises ValueError for features or starts that do not fit.
+    """
+    require_images(start, "start")
+    inside = bool(((start >= 0) & (start <= 1)).all())
+    require(inside, "start", "values in [0, 1]", start, "Convert with adv.to_float(uint8 images).")
+    require_rows(features, "features")
+    wanted = features.detach()
+    shape = (len(start), encoder.config.features)
+    require(wanted.shape == shape, "features", f"shape {shape}: a row for each start", features)
+    lengths = wanted.norm(dim=1)
+    require(bool((lengths > 0).all()), "features", "rows that are not all zero", features)
+    threat = L2(epsilon=1e3 * start[0].numel() ** 0.5, alpha=alpha, steps=steps, start="none")
+    nearness = lambda x: -((encoder(x, branch) - wanted).norm(dim=1) / lengths).sum()  # noqa: E731
+    with evaluating(encoder):
+        path = pgd_path(nearness, start, threat, generator=Generator(start.device))  # start "none" draws nothing
+        for found, _ in tqdm(path, desc="inversion", unit="step", total=steps + 1, leave=False, delay=2):  # noqa: B007
+            pass  # the last images count
+    return found
 
 
 def _check_plane(image: Tensor, adversarial: Tensor) -> None:
@@ -108,7 +120,7 @@ def _check_plane(image: Tensor, adversarial: Tensor) -> None:
     for x, name in ((image, "image"), (adversarial, "adversarial")):
         fits = x.ndim == 3 and x.is_floating_point()
         require(fits, name, "one float image (c, h, w)", x, "Write adv.to_float(images)[0].")
-        _check_images(x[None], name)
+        check_images(x[None], name)
     same = adversarial.shape == image.shape and adversarial.dtype == image.dtype
     require(same, "adversarial", f"{image.dtype} of shape {tuple(image.shape)}, as image", adversarial)
     todo = "Without a change there is no direction: take an attack that makes one."

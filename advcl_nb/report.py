@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from advcl_nb._batched import BATCH, check_evaluable
-from advcl_nb._check import require
+from advcl_nb._check import require, require_generator
 from advcl_nb._masking import Outputs, Point, signs_in_attacks, signs_in_curves, signs_in_outputs
 from advcl_nb._probes import (
     STEPS,
@@ -26,9 +26,11 @@ from advcl_nb._probes import (
     score,
 )
 from advcl_nb.attacks import grey_levels
-from advcl_nb.autoattack import BAR, attackable, ball_name
+from advcl_nb.autoattack import BAR, FLAGS, attackable, ball_name
 from advcl_nb.data import to_float
 from advcl_nb.score import Score
+
+SOME_EPSILONS = 7  # a guess at how many it takes to 0, for the time left
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,7 +72,7 @@ class RobustnessReport:
         signs = [f"  - {sign}" for sign in self.signs] or ["  none found"]
         head = f"Robustness report, {self.ball}, {self.clean.n} images, {percent(self.clean)}% right without attack"
         return "\n".join([
-            head, "still right (%) under", *rows, f"  {self.worst}", "PGD's accuracy (%)", *lines,
+            head, "still right (%) under", *rows, f"  {self.worst}", "PGD's accuracy (%), other starts", *lines,
             "PGD's loss", f"  against steps: {loss}", "signs of gradient masking", *signs,
         ])  # fmt: skip
 
@@ -85,45 +87,39 @@ def robustness_report(
     Accuracy against epsilon (doubled until it is 0), steps (with the loss) and restarts; FGSM, PGD, APGD on the
     cross-entropy and on DLR; white-box against transfer (from the classifier `transfer_from`), Square, which sees no
     gradient, and noise of the same norm; PGD through the other BN branches of a `Classifier`; the worst case of each
-    image over all of these. An image that is wrong without attack counts as wrong under each.
+    image over all of these. An image that is wrong without attack counts as wrong under each. Not in it, though the
+    list asks for them: an attack on the label alone, other threats than this ball, and an attack made for your model.
+    Under L2, FGSM is one step along the normalised gradient.
 
     Eval mode, float32; the models and the global random generator come back as they were. Fewer images or smaller
     `settings` make it faster. Raises ValueError for images without labels and for an impossible epsilon.
     """
+    require_generator(generator)
     ball = ball_name(norm, epsilon)
-    check_evaluable(model, images, labels)
+    models = [attacked for attacked in (model, transfer_from) if attacked is not None]
+    for attacked in models:
+        check_evaluable(attacked, images, labels)
     with ExitStack() as stack:
-        for attacked in (model, transfer_from):
-            if attacked is not None:
-                stack.enter_context(attackable(attacked))
+        for attacked in models:
+            stack.enter_context(attackable(attacked))
         stack.enter_context(torch.no_grad())
         bar = stack.enter_context(tqdm(desc="report", leave=False, delay=2, bar_format=BAR))
-        first, second = ([model(to_float(x)) for x in images.split(BATCH)] for _ in range(2))
-        outputs = Outputs(torch.cat(first), torch.cat(second), flat=0)
-        right = (outputs.first.argmax(1) == labels).nonzero().flatten()
-        require(
-            len(right) > 0,
-            "model",
-            "one that is right on some of the images",
-            "0 of them",
-            "There is nothing to attack.",
-        )
-        target = Target(model, images, labels, right, norm, epsilon, generator, bar)
-        once = list(checks(target, outputs.first.shape[1], transfer_from, settings))
-        costs = sum(check.cost for check in once) + 3 * (settings.steps + (settings.restarts + 7) * STEPS)
-        bar.total = len(right) * costs
-        survived = {"clean": outputs.first.argmax(1) == labels}
+        first, second = (torch.cat([model(to_float(x)) for x in images.split(BATCH)]) for _ in range(2))
+        survived = {"clean": first.argmax(1) == labels}
+        right = survived["clean"].nonzero().flatten()
+        require(len(right) > 0, "model", "one that is right on some of the images", 0, "There is nothing to attack.")
+        target = Target(model, images, labels, right, norm, epsilon, generator, bar, heard=[])
+        once = list(checks(target, first.shape[1], transfer_from, settings))
+        curves = 3 * (settings.steps + (settings.restarts + SOME_EPSILONS) * STEPS)
+        bar.total = len(right) * (curves + sum(check.cost for check in once))
         restarts = by_restarts(target, settings.restarts, survived)
         steps = by_steps(target, settings.steps, survived)
         survived |= {check.name: target.survivors(check) for check in once}
         epsilons = by_epsilon(target)
-        outputs = outputs._replace(flat=flat_images(target))
+        outputs = Outputs(first, second, flat_images(target))
         bar.update(max(bar.total - bar.n, 0))
-    signs = (
-        *signs_in_attacks(survived),
-        *signs_in_curves(epsilons, steps, restarts),
-        *signs_in_outputs(outputs, len(labels)),
-    )
+    signs = (*signs_in_attacks(survived), *signs_in_curves(epsilons, steps, restarts))
+    signs += (*signs_in_outputs(outputs, len(labels)), *(flag for flag in target.heard if flag == FLAGS["dynamic"]))
     attacks = {name: score(alive, named(name, ball)) for name, alive in survived.items() if name != "clean"}
     worst = score(torch.stack(list(survived.values())).all(0), named("worst case", ball))
     survived = {name: alive.cpu() for name, alive in survived.items()}

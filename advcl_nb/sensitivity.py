@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from advcl_nb._batched import BATCH, check_evaluable, over_batches
-from advcl_nb._check import require
+from advcl_nb._check import require, require_generator
 from advcl_nb.data import to_float
 from advcl_nb.frequency import fourier_basis, low_pass
 from advcl_nb.models import evaluating
@@ -43,6 +43,7 @@ def fourier_sensitivity(
     back as it was. Raises ValueError as `adv.standard_accuracy` does, and for a negative or infinite epsilon.
     """
     require(0 <= epsilon < math.inf, "epsilon", "a finite L2 norm >= 0", epsilon)
+    require_generator(generator)
     check_evaluable(model, images, labels)
     n, c, h, w = images.shape
     errors = torch.empty(h, w)

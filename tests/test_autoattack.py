@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import warnings
 
 import pytest
@@ -132,12 +133,43 @@ def test_another_evaluation_s_state_is_refused(model, tmp_path):
     assert json.loads(path.read_text()) == {}  # a reader's file is never overwritten
 
 
+def test_another_model_s_state_is_refused(tmp_path):
+    """Other weights, another branch of the same weights, and the same weights in another module."""
+    config = adv.ModelConfig(width=4, blocks=(1,), stem=(4, 2), projector=(4, 4), cluster_counts=(2,))
+    dice = torch.Generator().manual_seed(0)
+    model = adv.Classifier(adv.build_model(config, generator=dice).encoder, 10, generator=dice)
+    labels = model.eval()(IMAGES.x / 255).argmax(1)
+    options = {"epsilon": EPSILON, "seed": 0, "attacks": ("apgd-ce",), "state_path": tmp_path / "state.json"}
+    quiet(model, IMAGES.x, labels, **options)
+    with pytest.raises(ValueError, match="state_path: expected the state of this evaluation"):
+        quiet(nn.Sequential(model, nn.Softmax(1)), IMAGES.x, labels, **options)
+    model.branch = "adv"
+    with pytest.raises(ValueError, match="state_path: expected the state of this evaluation"):
+        quiet(model, IMAGES.x, labels, **options)
+    model.branch = "clean"
+    model.linear.bias.data += 0.1
+    with pytest.raises(ValueError, match="state_path: expected the state of this evaluation"):
+        quiet(model, IMAGES.x, labels, **options)
+
+
+def test_a_state_needs_a_folder_that_is_there(model, tmp_path):
+    for path in (tmp_path / "none" / "state.json", tmp_path):
+        with pytest.raises(ValueError, match="state_path: expected a file in a folder that exists"):
+            quiet(model, IMAGES.x, IMAGES.y, epsilon=EPSILON, seed=0, state_path=path)
+
+
 def test_nothing_is_left_changed(model):
     model.zero_grad()
     frozen = next(model.parameters()).requires_grad_(False)
     names = [parameter.requires_grad for parameter in model.parameters()]
     random, handlers = torch.get_rng_state(), list(logging.getLogger("auto-attack").handlers)
-    quiet(model, IMAGES.x[:10], IMAGES.y[:10], epsilon=EPSILON, seed=0)
+    before = sys.gettrace()
+    sys.settrace(trace := lambda *_: None)
+    try:
+        quiet(model, IMAGES.x[:10], IMAGES.y[:10], epsilon=EPSILON, seed=0, attacks=("apgd-ce", "square"))
+        assert sys.gettrace() is trace
+    finally:
+        sys.settrace(before)
     assert torch.equal(torch.get_rng_state(), random)
     assert all(module.training for module in model.modules())
     assert [parameter.requires_grad for parameter in model.parameters()] == names
@@ -159,6 +191,45 @@ def test_flags_are_told(model, change, flag):
     with pytest.warns(RuntimeWarning, match=flag):
         score = adv.autoattack_accuracy(Changed(model, change), IMAGES.x, IMAGES.y, epsilon=4 * EPSILON, seed=0)
     assert any(flag in text for text in score.flags) and f"flag: {flag}" in repr(score)
+
+
+class Dynamic(Changed):
+    """The model on an image that it optimises first."""
+
+    def forward(self, x):
+        with torch.enable_grad():
+            z = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.model(z).sum(), z)
+        return self.model(x) + 0 * slope.sum()
+
+
+def test_a_dynamic_model_is_flagged_and_the_next_one_is_not(model):
+    with pytest.warns(RuntimeWarning, match="optimisation inside the forward pass"):
+        adv.autoattack_accuracy(Dynamic(model, None), IMAGES.x[:8], IMAGES.y[:8], epsilon=EPSILON, seed=0)
+    test_an_honest_model_has_no_flag(model)
+
+
+def test_gradients_that_are_not_finite_are_flagged(model):
+    class Blind(nn.Module):
+        def forward(self, x):
+            return model(x) + 0 * (x - x).sqrt().sum()
+
+    with pytest.warns(RuntimeWarning, match="gradients that are not finite"):
+        adv.autoattack_accuracy(Blind(), IMAGES.x[:8], IMAGES.y[:8], epsilon=EPSILON, seed=0)
+
+
+@pytest.mark.parametrize("level", [logging.ERROR, logging.CRITICAL])
+def test_the_reader_s_logging_does_not_mute_a_flag(model, level):
+    root, own = logging.getLogger(), logging.getLogger("auto-attack")
+    before, own.disabled = root.level, True
+    root.setLevel(level)
+    try:
+        softmax = Changed(model, lambda z: z.softmax(1))
+        with pytest.warns(RuntimeWarning, match="probabilities instead of logits"):
+            adv.autoattack_accuracy(softmax, IMAGES.x[:8], IMAGES.y[:8], epsilon=EPSILON, seed=0)
+    finally:
+        root.setLevel(before)
+        own.disabled = False
 
 
 def test_an_honest_model_has_no_flag(model):
@@ -195,6 +266,7 @@ def test_fewer_than_ten_classes_have_fewer_targets(classes):
         ({"norm": "L1"}, "norm: expected one of Linf, L2"),
         ({"attacks": ()}, "attacks: expected some of"),
         ({"attacks": ("pgd",)}, "attacks: expected one of apgd-ce"),
+        ({"attacks": ("apgd-ce", "apgd-ce")}, "each once"),
     ],
 )
 def test_bad_settings_are_refused(model, options, words):

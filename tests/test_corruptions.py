@@ -250,7 +250,7 @@ def test_errors_name_the_argument_and_say_what_to_do(unchecked):
     with pytest.raises(ValueError, match="name: expected one of gaussian_noise, .*, pixelate, got 'snow'"):
         corrupt(x, "snow")
     for severity in (0, 6, 2.5, "3"):
-        with pytest.raises(ValueError, match=f"severity: expected one of 1, 2, 3, 4, 5, got {severity!r}"):
+        with pytest.raises(ValueError, match=f"severity: expected .*, got {severity!r}"):
             corrupt(x, "fog", severity)
     for wrong in (x * 255, x - 0.5, x * torch.nan, x[:0]):
         with pytest.raises(ValueError, match=r"images: expected floats in \[0, 1\].*got float64.*adv.to_float"):

@@ -164,7 +164,7 @@ def test_wrong_features_and_methods_are_told():
         adv.embed_2d(features, method="mds", seed=0)
     with pytest.raises(ValueError, match="labels: expected two classes or more"):
         adv.class_scatter(features, torch.zeros(60, dtype=torch.int64))
-    with pytest.raises(ValueError, match="features: expected 60 rows"):
+    with pytest.raises(ValueError, match="labels: expected 50 class numbers"):
         adv.class_scatter(features[:50], labels)
 
 
@@ -172,7 +172,7 @@ def test_features_without_direction_have_no_scatter_to_boast_of():
     assert adv.class_scatter(torch.zeros(4, 3), torch.tensor([0, 0, 1, 1])).ratio == 0
     with pytest.raises(ValueError, match="features: expected finite numbers"):
         adv.class_scatter(torch.full((4, 3), torch.nan), torch.tensor([0, 0, 1, 1]))
-    with pytest.raises(ValueError, match="also: expected rows of width 5"):
+    with pytest.raises(ValueError, match="also: expected finite rows of width 5"):
         adv.embed_2d(clouds()[0], method="pca", seed=0, also=torch.zeros(3, 4))
 
 

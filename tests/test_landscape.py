@@ -104,7 +104,7 @@ def test_the_plane_is_spanned_by_the_attack_and_by_random_signs_as_large():
     change = 0.04 * torch.randn(2, 5, 5, generator=seeded(1)).clamp(-2, 2)
     model = Recorder()
     surface = adv.loss_surface(model, image, 1, image + change, generator=seeded(2), points=9, reach=2.0)
-    plane = torch.cat(model.seen).view(9, 9, 2, 5, 5)
+    plane = torch.cat(model.seen[1:]).view(9, 9, 2, 5, 5)  # the first image is tried alone
     assert torch.equal(plane[4, 4], image) and torch.equal(plane[4, 6], image + change)
     assert surface.along.tolist() == [-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5, 2]
     signs = (plane[6, 4] - image) / change.abs().max()
@@ -168,19 +168,19 @@ def test_nothing_is_left_changed(model):
 
 X, CHANGED = torch.full((3, 16, 16), 0.5), torch.full((3, 16, 16), 0.6)
 BAD = {
-    "a class too many": ({"label": 10}, "labels: expected class numbers from 0 to 9"),
+    "a class too many": ({"label": 10}, "labels: expected numbers of 10 classes"),
     "a class below 0": ({"label": -1}, "labels: expected class numbers from 0"),
     "a batch": ({"image": X[None]}, r"image: expected one float image \(c, h, w\).*\[0\]"),
     "uint8": ({"adversarial": IMAGES.x[0]}, "adversarial: expected one float image"),
-    "too bright": ({"image": X + 1}, r"image: expected values in \[0, 1\]"),
-    "not finite": ({"adversarial": X * torch.nan}, r"adversarial: expected values in \[0, 1\]"),
+    "too bright": ({"image": X + 1}, r"image: expected uint8, or floats in \[0, 1\]"),
+    "not finite": ({"adversarial": X * torch.nan}, r"adversarial: expected uint8, or floats in \[0, 1\]"),
     "other shapes": ({"adversarial": CHANGED[:, :8]}, r"adversarial: expected torch.float32 of shape \(3, 16, 16\)"),
     "other types": ({"adversarial": CHANGED.double()}, "adversarial: expected torch.float32"),
     "no change": ({"adversarial": X}, "adversarial: expected an image other than"),
     "even": ({"points": 24}, "points: expected an odd number"),
     "one point": ({"points": 1}, "points: expected a whole number from 3"),
-    "no reach": ({"reach": 0.0}, "reach: expected a length above 0"),
-    "too far": ({"reach": 13.0}, "reach: expected a length above 0 that 25 points hold, so at most 12"),
+    "no reach": ({"reach": 0.0}, "reach: expected from 1"),
+    "too far": ({"reach": 13.0}, "reach: expected from 1, the attack's end, to 12 for so many points"),
 }
 
 
@@ -195,11 +195,15 @@ def test_what_spans_no_plane_is_told(model, name):
 
 def test_what_has_no_gradients_is_told(model):
     for images, labels, message in (
-        (IMAGES.x[0], IMAGES.y[:1], r"images: expected uint8 or float images \(n, c, h, w\).*image\[None\]"),
-        (IMAGES.x.long(), IMAGES.y, "images: expected uint8 or float"),
-        (IMAGES.x.float(), IMAGES.y, r"images: expected values in \[0, 1\].*to_float"),
-        (IMAGES.x, IMAGES.y[:5], "labels: expected 40 labels"),
-        (IMAGES.x, IMAGES.y + 5, "labels: expected class numbers from 0 to 9"),
+        (
+            IMAGES.x[0],
+            IMAGES.y[:1],
+            r"images: expected one uint8 or float image or more.*image\[None\]",
+        ),
+        (IMAGES.x.long(), IMAGES.y, "images: expected one uint8 or float"),
+        (IMAGES.x.float(), IMAGES.y, r"images: expected uint8, or floats in \[0, 1\].*to_float"),
+        (IMAGES.x, IMAGES.y[:5], "labels: expected 40 int64 class numbers"),
+        (IMAGES.x, IMAGES.y + 5, "labels: expected numbers of 10 classes"),
     ):
         with pytest.raises(ValueError, match=message) as error:
             adv.input_gradients(model, images, labels)

@@ -202,6 +202,49 @@ def test_outputs_that_are_honest_have_no_sign():
     assert not list(signs_in_outputs(Outputs(logits, logits + 1e-6, 2), 20))
 
 
+def test_few_images_give_no_false_alarm():
+    def alive(count, n=20):
+        return torch.arange(n) < count
+
+    honest = {"clean": alive(18), "FGSM": alive(9), "PGD-20": alive(10), "APGD-CE": alive(8), "APGD-DLR": alive(8)}
+    assert not list(signs_in_attacks(honest))
+    assert list(signs_in_attacks(honest | {"FGSM": alive(6)}))
+
+
+def test_convergence_is_judged_over_twice_the_steps():
+    falling = points((1, 80), (20, 60), (50, 40), (60, 39), loss=float)
+    (sign,) = signs_in_curves(points((0, 90), (1, 0)), falling, RESTARTS)
+    assert "from 20 to 60 steps" in sign
+
+
+def test_outputs_without_a_number_are_a_sign():
+    logits = torch.randn(20, 10, generator=seeded())
+    logits[3, 4] = torch.nan
+    assert any("not finite" in sign for sign in signs_in_outputs(Outputs(logits, logits, 0), 20))
+    nowhere = points((1, 40), (100, 40), loss=lambda at: float("nan"))
+    assert any("does not rise" in sign for sign in signs_in_curves(points((0, 90), (1, 0)), nowhere, RESTARTS))
+
+
+def test_a_model_that_optimises_inside_is_caught(model):
+    class Dynamic(nn.Module):
+        def forward(self, x):
+            with torch.enable_grad():
+                z = x.detach().requires_grad_()
+                (slope,) = torch.autograd.grad(model(z).sum(), z)
+            return model(x) + 0 * slope.sum()
+
+    assert any("optimisation inside the forward pass" in sign for sign in report_of(Dynamic(), IMAGES[:20]).signs)
+
+
+def test_the_model_to_transfer_from_is_checked(model):
+    for wrong, words in (
+        (model.encoder, "model: expected a model that gives logits"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), "labels: expected numbers of 3 classes"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            report_of(model, transfer_from=wrong)
+
+
 def test_l2_and_a_card(model, tmp_path):
     report = report_of(model, IMAGES[:40], epsilon=0.3, norm="L2")
     assert report.ball == "L2 0.3" and report.attacks["PGD-20"].attack == "PGD-20, L2 0.3"

@@ -1,11 +1,13 @@
 """The README's numbers are those of the cards."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
 import pytest
 
 import advcl_nb as adv
+from advcl_nb.cards import score_fields
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -33,11 +35,15 @@ def test_every_score_of_a_card_stands_in_the_table():
 
 
 def test_every_checked_card_has_a_row_with_autoattack_and_the_worst_case():
-    rows = results.checked_table(CARDS).splitlines()
-    for card in CARDS:
-        if results.CHECKED in card.note:
-            encoder, found = card.note.split(results.CHECKED)
-            (row,) = (row for row in rows if f"| {encoder} | " in row and card.data in row)
-            wanted = [score for score in card.scored if score.metric == "AA" or "worst case" in (score.attack or "")]
-            assert len(wanted) == 2 and all(f" {100 * score.value:.1f} ({score.n}) " in row for score in wanted)
-            assert row.endswith(f"| {found} |")
+    made = dataclasses.replace(CARDS[0], note="A, AutoAttack and report: 2 signs", scores=[
+        score_fields(adv.Score("AA", 3, 10, "AutoAttack, Linf 8/255")), score_fields(adv.Score("SA", 9, 10)),
+        score_fields(adv.Score("RA", 5, 10, "PGD-20, 8/255")), score_fields(adv.Score("RA", 2, 9, "worst case, 8/255")),
+    ])  # fmt: skip
+    for card in [made, *(card for card in CARDS if results.CHECKED in card.note)]:
+        encoder, found = card.note.split(results.CHECKED)
+        rows = results.checked_table([made, *CARDS]).splitlines()
+        (row,) = (row for row in rows if f"| {encoder} | " in row and card.data in row)
+        wanted = [score for score in card.scored if score.metric == "AA" or "worst case" in (score.attack or "")]
+        assert len(wanted) == 2 and all(f" {100 * score.value:.1f} ({score.n}) " in row for score in wanted)
+        assert row.endswith(f"| {found} |")
+    assert results.checked_table([]) == ""

@@ -9,6 +9,7 @@ encoder to make it again.
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -170,7 +171,8 @@ def check(
     train, _ = (images.to(device) for images in adv.load_data(config.data))
     source, _ = tune(source, tuning, adv.open_or_train(source, train, device=device), device)
     Path("runs").mkdir(exist_ok=True)
-    state = Path("runs") / f"{name}-{tuning.protocol}.autoattack.json"
+    weights = hashlib.sha256(b"".join(w.cpu().numpy().tobytes() for w in classifier.state_dict().values())).hexdigest()
+    state = Path("runs") / f"{name}-{tuning.protocol}-{weights[:10]}.autoattack.json"
     some = test[:CHECKED]
     attacked = adv.autoattack_accuracy(classifier, some.x, some.y, epsilon=PGD20.epsilon, seed=0, state_path=state)
     print(attacked, flush=True)
@@ -180,7 +182,7 @@ def check(
         classifier, some.x, some.y, epsilon=PGD20.epsilon, generator=generator, transfer_from=source
     )
     print(report, flush=True)
-    return [attacked, *report.scores], ": " + ("; ".join(report.signs) or "none")
+    return [attacked, *report.scores], ": " + ("; ".join([*report.signs, *attacked.flags]) or "none")
 
 
 def is_done(config: adv.Config, run: Run, tuning: Tuning, path: Path) -> bool:

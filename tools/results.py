@@ -58,7 +58,7 @@ def checked_table(cards: adv.Cards) -> str:
             scores = [score_of(card, start) for start in (None, "PGD-20", "worst", "AutoAttack")]
             values = [f"{100 * score.value:.1f} ({score.n})" for score in scores]
             rows.append(f"| {data} | {encoder} | {' | '.join(values)} | {found} |")
-    return "\n".join(rows)
+    return "\n".join(rows) if len(rows) > 1 else ""
 
 
 def score_of(card: adv.Card, start: str | None) -> adv.Score:

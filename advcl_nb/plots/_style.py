@@ -59,6 +59,11 @@ def colors_of(names: Iterable[str]) -> dict[str, str]:
     return {name: known.get(name) or free[others.index(name) % len(free)] for name in names}
 
 
+def by_name(value: object) -> dict[str, object]:
+    """Return a mapping as a dict; anything else stands alone, under an empty name."""
+    return dict(value) if isinstance(value, Mapping) else {"": value}
+
+
 def class_colors(classes: int) -> list[str]:
     """Return a colour per class; they repeat after ten."""
     return [PALETTE[k % len(PALETTE)] for k in range(classes)]
@@ -66,6 +71,7 @@ def class_colors(classes: int) -> list[str]:
 
 def legend(picture: Picture, colors: Mapping[str, str]) -> None:
     """Name the colours, right of everything, where the legend hides nothing."""
+    colors = {name: color for name, color in colors.items() if name}
     handles = [Line2D([], [], color=color, marker="s", markersize=8, linestyle="") for color in colors.values()]
     with rc_context(STYLE):
         picture.legend(handles, list(colors), loc="outside right upper", frameon=False, alignment="left")

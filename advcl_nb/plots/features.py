@@ -74,12 +74,15 @@ def _draw_moves(axes: Axes, places: Tensor, copies: Tensor, colors: Sequence[str
         axes.quiver(*start.T.tolist(), *shift.T.tolist(), color=INK, alpha=0.7, **size, **head)
 
 
-def show_layer_similarity(similarity: Mapping[str, Mapping[str, float]]) -> Picture:
+def show_layer_similarity(similarity: Mapping[str, Mapping[str, float]] | Mapping[str, float]) -> Picture:
     """Show for each model how alike its layers see clean and adversarial images: a line over the layers.
 
     `similarity` maps a model's name to its layers' linear CKA (`adv.linear_cka` of the two sets' `adv.layer_features`),
-    in the order of the layers. Raises ValueError for a model without layers and for values outside [0, 1].
+    in the order of the layers; the layers of one model alone will do. 1 does not mean that nothing changed: CKA hardly
+    sees directions of little variance. Raises ValueError for a model without layers and for values outside [0, 1].
     """
+    single = len(similarity) > 0 and not any(isinstance(layers, Mapping) for layers in similarity.values())
+    similarity = {"": similarity} if single else similarity
     require(len(similarity) > 0, "similarity", "one model or more", similarity)
     for name, layers in similarity.items():
         fits = len(layers) > 0 and all(-1e-6 <= value <= 1 + 1e-6 for value in layers.values())

@@ -18,7 +18,7 @@ from advcl_nb._check import require
 from advcl_nb.data import Images
 from advcl_nb.landscape import LossSurface
 from advcl_nb.plots._grid import around_grey, as_batch, draw_grid
-from advcl_nb.plots._style import INK, SMALL, STYLE, WIDTH, Picture, figure
+from advcl_nb.plots._style import INK, SMALL, STYLE, WIDTH, Picture, by_name, figure
 
 MAP = "cividis"  # read alike with and without colour vision
 POWERS = [10.0**power for power in range(-2, 7)]
@@ -29,13 +29,16 @@ EDGE = {"colors": "white", "linestyles": "--", "linewidths": 1.5}
 OUTLINE = [withStroke(linewidth=3, foreground=INK)]  # so that white is seen on any colour, and on paper
 
 
-def show_loss_surface(surfaces: Mapping[str, LossSurface], classes: Sequence[str] | None = None) -> Picture:
+def show_loss_surface(
+    surfaces: Mapping[str, LossSurface] | LossSurface, classes: Sequence[str] | None = None
+) -> Picture:
     """Show the loss on a plane through an image and its adversarial copy: a panel for each model, one scale of colours.
 
     The dashed line is where the prediction changes from or to the image's own class. Colours go with the logarithm of
     the loss, so that flat surfaces have form too. `classes` names the label and what the model says of both images.
     Raises ValueError for no surface, or for class numbers that `classes` lacks.
     """
+    surfaces = by_name(surfaces)
     require(len(surfaces) > 0, "surfaces", "one loss surface or more", surfaces)
     for name, surface in surfaces.items():
         argument = f"surfaces[{name!r}]"
@@ -105,13 +108,13 @@ def _said(surface: LossSurface, classes: Sequence[str] | None) -> str:
     return f"{classes[surface.label]}: seen as {classes[before]},\nattacked as {classes[after]}"
 
 
-def show_gradients(images: Images | Tensor, gradients: Mapping[str, Tensor]) -> Picture:
+def show_gradients(images: Images | Tensor, gradients: Mapping[str, Tensor] | Tensor) -> Picture:
     """Show images ``(n, c, h, w)`` and under them each model's `adv.input_gradients` of the same shape, by its name.
 
     Each gradient is scaled by itself around mid-grey, so that its form is seen; over it stands its largest value.
     Raises ValueError for gradients of another shape.
     """
-    x = as_batch(images)
+    x, gradients = as_batch(images), by_name(gradients)
     require(len(gradients) > 0, "gradients", "one model or more", gradients)
     tiles, titles = [x], [""] * len(x)
     for name, gradient in gradients.items():
@@ -130,12 +133,12 @@ def show_gradients(images: Images | Tensor, gradients: Mapping[str, Tensor]) -> 
     ).figure
 
 
-def show_inversions(originals: Images | Tensor, start: Tensor, inverted: Mapping[str, Tensor]) -> Picture:
+def show_inversions(originals: Images | Tensor, start: Tensor, inverted: Mapping[str, Tensor] | Tensor) -> Picture:
     """Show the originals, the start, and for each model the images of `adv.invert_features`, all ``(n, c, h, w)``.
 
     Raises ValueError for images of another shape than the originals'.
     """
-    x = as_batch(originals, "originals")
+    x, inverted = as_batch(originals, "originals"), by_name(inverted)
     require(len(inverted) > 0, "inverted", "one model or more", inverted)
     rows = [x]
     for name, images in {"start": start, **{f"inverted[{key!r}]": made for key, made in inverted.items()}}.items():

@@ -22,6 +22,7 @@ from advcl_nb.plots._style import (
     STYLE,
     WIDTH,
     Picture,
+    by_name,
     colors_of,
     figure,
     legend,
@@ -33,12 +34,13 @@ from advcl_nb.sensitivity import FrequencyAccuracy
 BAR = 0.8  # of the room between two groups, shared by the bars of a group
 
 
-def show_fourier_sensitivity(maps: Mapping[str, Tensor], epsilon: float) -> Picture:
+def show_fourier_sensitivity(maps: Mapping[str, Tensor] | Tensor, epsilon: float) -> Picture:
     """Show the error rates ``(h, w)`` that `adv.fourier_sensitivity` returns: a panel each, all in one colour scale.
 
     The middle of a panel is frequency zero, its edge the finest pattern that the pixels can hold. `epsilon` is the one
     that the maps were made with. Raises ValueError for a map that does not hold error rates.
     """
+    maps = by_name(maps)
     require(len(maps) > 0, "maps", "one map or more, by name", maps)
     for name, rates in maps.items():
         ok = isinstance(rates, Tensor) and rates.ndim == 2 and bool(((rates >= 0) & (rates <= 1)).all())
@@ -62,18 +64,21 @@ def _draw_map(axes: Axes, rates: Tensor, name: str) -> AxesImage:
     edges = (-(w // 2) - 0.5, w - w // 2 - 0.5, h - h // 2 - 0.5, -(h // 2) - 0.5)
     image = axes.imshow(rates.numpy(), extent=edges, vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
     axes.grid(False)
-    axes.set_title(f"{name} (mean {100 * rates.mean():.0f}%)", loc="left")
+    axes.set_title(f"{name} (mean {100 * rates.mean():.0f}%)".strip(), loc="left")
     axes.set_xlabel("cycles over the width")
     axes.set_ylabel("cycles over the height")
     return image
 
 
-def show_frequency_accuracy(results: Mapping[str, FrequencyAccuracy], chance: float | None = 0.1) -> Picture:
+def show_frequency_accuracy(
+    results: Mapping[str, FrequencyAccuracy] | FrequencyAccuracy, chance: float | None = 0.1
+) -> Picture:
     """Show the accuracy on low parts and on high parts of the images against the radius, a line for each model.
 
     Bands are the 95% intervals. `chance` draws the line of guessing, by default a tenth, for ten classes; None leaves
     it out.
     """
+    results = by_name(results)
     require(len(results) > 0, "results", "one result or more, by name", results)
     require(chance is None or 0 <= chance <= 1, "chance", "a fraction in [0, 1], or None", chance)
     picture, (left, right) = figure(WIDTH - 1, 3.4, 1, 2)
@@ -103,11 +108,12 @@ def _draw_line(axes: Axes, radii: list[float], scores: list[Score], color: str) 
     axes.fill_between(radii, *ends, color=color, alpha=0.2, linewidth=0)
 
 
-def show_corruptions(results: Mapping[str, CorruptionScores]) -> Picture:
+def show_corruptions(results: Mapping[str, CorruptionScores] | CorruptionScores) -> Picture:
     """Show the accuracy under each corruption, averaged over its severities: a group of bars each, a colour per model.
 
     The last group is the mean over all sets. Raises ValueError for results from different sources: they do not compare.
     """
+    results = by_name(results)
     require(len(results) > 0, "results", "one result or more, by name", results)
     sources = sorted({result.source for result in results.values()})
     require(len(sources) == 1, "results", "scores on one source", sources, "Draw a figure for each.")
