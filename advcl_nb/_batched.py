@@ -33,6 +33,8 @@ def input_gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         loss = F.cross_entropy(model(x), y, reduction="sum")
+        todo = "Take no_grad and detach out of its forward; a model without a gradient cannot be attacked along it."
+        require(loss.requires_grad, "model", "logits that depend on the images", "logits cut off from them", todo)
         return torch.autograd.grad(loss, x)[0]
 
 

@@ -102,6 +102,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(self, images: Float[Tensor, "n c h w"], branch: str | None = None) -> Float[Tensor, "n d"]:
+        """Return the features h; `branch` chooses the batch norm, None the encoder's own."""
         branch = self.branch if branch is None else check_branch(branch)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
             x = F.relu(self.stem_norm(self.stem(images), branch))
@@ -157,6 +158,7 @@ class Classifier(nn.Module):
         self.register_buffer("scale", torch.ones(encoder.config.features))
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """Return the logits of images in [0, 1]."""
         return self.classify(self.encoder(images, self.branch))
 
     def classify(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:

@@ -397,3 +397,13 @@ def test_what_makes_no_picture_is_told(name):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert ", got " in str(error.value)
+
+
+def test_a_model_cut_off_from_its_images_is_told(model):
+    class Cut(nn.Module):
+        def forward(self, x):
+            with torch.no_grad():
+                return model(x)
+
+    with pytest.raises(ValueError, match="model: expected logits that depend on the images"):
+        adv.input_gradients(Cut(), IMAGES.x, IMAGES.y)
