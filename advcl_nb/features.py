@@ -16,15 +16,15 @@ from advcl_nb.data import to_float
 from advcl_nb.models import Encoder, check_branch, evaluating
 
 BATCH = 500
-SLACK = 1e-3  # of rounding, beyond 1
+BRIGHTEST = 2.0  # filtered images overshoot [0, 1]; unscaled ones reach 255
 PAIRS = 2**24  # similarities in memory at a time: 64 MiB of float32
 
 
 def extract_features(encoder: Encoder, images: Tensor, *, branch: str | None = None) -> Tensor:
     """Return the features h ``(n, d)`` of uint8 or float images ``(n, c, h, w)``, in eval mode and float32.
 
-    `branch` is one of ``BRANCHES``; None takes the encoder's own. The encoder comes back as it was. Floats may be
-    signed, as high-pass views are; ValueError for values beyond 1.
+    `branch` is one of ``BRANCHES``; None takes the encoder's own. The encoder comes back as it was. Floats may
+    leave [0, 1] a little, as filtered images do; ValueError for values beyond 2, which are not scaled.
     """
     _check_images(encoder, images)
     with evaluating(encoder), torch.no_grad():
@@ -50,14 +50,14 @@ def layer_features(encoder: Encoder, images: Tensor, *, branch: str | None = Non
 
 
 def _check_images(encoder: Encoder, images: Tensor) -> None:
-    """Raise ValueError unless `encoder` is one, and the images are uint8 or floats in [-1, 1], as high views are."""
+    """Raise ValueError unless `encoder` is one, and the images are uint8, or floats of the scale of [0, 1]."""
     todo = "A classifier has one: write classifier.encoder."
     require(isinstance(encoder, Encoder), "encoder", "an Encoder", type(encoder), todo)
     todo = "Write images.x, or torch.as_tensor(array)."
     require(isinstance(images, Tensor), "images", "a tensor", type(images), todo)
     fits = images.ndim == 4 and len(images) > 0
     require(fits, "images", "one image or more, (n, c, h, w)", images, "For one image write image[None].")
-    inside = images.dtype == torch.uint8 or bool((images.abs() <= 1 + SLACK).all())
+    inside = images.dtype == torch.uint8 or bool((images.abs() <= BRIGHTEST).all())
     require(inside, "images", "uint8, or floats in [0, 1]", images, "Convert with adv.to_float(uint8 images).")
 
 
