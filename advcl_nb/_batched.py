@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from advcl_nb._check import require
+from advcl_nb._check import describe, require
 from advcl_nb.data import Images, to_float
 from advcl_nb.models import AdvCLModel, Encoder, evaluating
 
@@ -54,8 +54,15 @@ def check_evaluable(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     same = labels.device == images.device
     require(same, "labels", f"a tensor on {images.device}, as the images", f"one on {labels.device}", "Move one.")
     require(bool((labels >= 0).all()), "labels", "class numbers from 0", labels, "Leave unlabelled images out.")
-    with evaluating(model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-        logits = model(to_float(images[:1]))
+    first = to_float(images[:1])
+    try:
+        with evaluating(model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            logits = model(first)
+    except RuntimeError as error:
+        todo = "For images (n, h, w, c) write images.permute(0, 3, 1, 2)."
+        wanted = "(n, c, h, w) of the model's channels, size, dtype and device"
+        error.add_note(f"images: expected {wanted}, got a first one of {describe(first)}. {todo}")
+        raise
     got, todo = logits if isinstance(logits, Tensor) else type(logits), "Wrap it in a Module that returns the logits."
     fits = isinstance(logits, Tensor) and logits.ndim == 2
     require(fits, "model", "one that gives a tensor of logits (n, k)", got, todo)

@@ -343,3 +343,9 @@ def test_a_model_that_gives_no_logits_is_refused(trained):
     for model in (Pair(), adv.build_model(MODEL, generator=seeded())):
         with pytest.raises(ValueError, match="model: expected"):
             adv.standard_accuracy(model, IMAGES.x, IMAGES.y)
+
+
+def test_images_that_the_model_cannot_take_add_a_note_to_its_error(trained):
+    with pytest.raises(RuntimeError) as error:
+        adv.standard_accuracy(trained, IMAGES.x.permute(0, 2, 3, 1), IMAGES.y)
+    assert "images.permute(0, 3, 1, 2)" in error.value.__notes__[0] and "(1, 16, 16, 3)" in error.value.__notes__[0]
