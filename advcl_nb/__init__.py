@@ -69,13 +69,15 @@ from advcl_nb.views import (
 
 
 def __getattr__(name: str) -> object:
-    """Load matplotlib with the first figure, not with the package."""
-    if name != "plots" and not name.startswith("show_"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    plots = importlib.import_module("advcl_nb.plots")
-    return plots if name == "plots" else getattr(plots, name)
+    """Load matplotlib with the first figure and ipywidgets with the first explorer, not with the package."""
+    for module, start in (("plots", "show_"), ("explore", "explore_")):
+        if name == module or name.startswith(start):
+            loaded = importlib.import_module(f"advcl_nb.{module}")
+            return loaded if name == module else getattr(loaded, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """List the figures too, for completion in an editor or a notebook; asking loads them."""
-    return [*globals(), *(name for name in importlib.import_module("advcl_nb.plots").__all__)]
+    """List the figures and explorers too, for completion in an editor or a notebook; asking loads them."""
+    lazy = (importlib.import_module(f"advcl_nb.{module}").__all__ for module in ("plots", "explore"))
+    return [*globals(), *(name for names in lazy for name in names)]

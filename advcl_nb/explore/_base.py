@@ -1,0 +1,110 @@
+"""What explorers share: controls with a picture and a sentence that follow them, and rows of small images."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
+
+import ipywidgets as widgets
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from advcl_nb._check import require
+from advcl_nb.data import Images
+from advcl_nb.plots._grid import as_batch
+from advcl_nb.plots._style import INK
+
+TILE, GAP, LINE = 128, 10, 16  # pixels: of a small image on the screen, between two, and of a line of text
+SAMPLE = 1000  # images that an average is taken over
+
+Drawing = Callable[..., tuple[Image.Image, str]]
+
+
+class Explorer(widgets.VBox):
+    """Controls by name, and a picture and a sentence that follow them.
+
+    `controls` maps names to widgets: ``explorer.controls["radius"].value = 4`` does what a reader's hand does.
+    `picture` is an ipywidgets Image (PNG), `words` the sentence below it. Shown where no kernel lives (on GitHub, on a
+    page), the explorer leaves its last picture.
+    """
+
+    def __init__(self, controls: Mapping[str, widgets.Widget], draw: Drawing) -> None:
+        self.picture, self.words = widgets.Image(format="png"), widgets.HTML()
+        row = widgets.HBox(list(controls.values()), layout=widgets.Layout(flex_flow="row wrap"))
+        super().__init__([row, self.picture, self.words])
+        self.controls, self._draw = dict(controls), draw
+        for control in self.controls.values():
+            control.observe(self._follow, "value")
+        self._follow()
+
+    def _follow(self, change: object = None) -> None:
+        picture, words = self._draw(**{name: control.value for name, control in self.controls.items()})
+        buffer = io.BytesIO()
+        picture.save(buffer, format="png", compress_level=1)  # speed counts here, size does not
+        self.picture.value, self.words.value = buffer.getvalue(), words
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        bundle = super()._repr_mimebundle_()
+        return bundle | {"image/png": base64.b64encode(self.picture.value).decode(), "text/plain": self.words.value}
+
+
+def as_set(images: Images | Tensor | np.ndarray) -> Tensor:
+    """Check images ``(n, c, h, w)``, uint8 or floats in [0, 1], of one channel or three; return them as they are."""
+    x = images.x if isinstance(images, Images) else torch.as_tensor(images) if hasattr(images, "__array__") else images
+    as_batch(x[:1] if isinstance(x, Tensor) and x.ndim == 4 else x)  # says what is wrong
+    return x.detach().cpu()
+
+
+def slider(name: str, value: float, low: float, high: float, step: float, *, quick: bool = True) -> widgets.Widget:
+    """Return a slider with its unit in the name; a quick one answers while it is dragged."""
+    whole = all(isinstance(number, int) for number in (value, low, high, step))
+    kind = widgets.IntSlider if whole else widgets.FloatSlider
+    return kind(
+        value=value, min=low, max=high, step=step, description=name, continuous_update=quick,
+        style={"description_width": "initial"}, readout_format="d" if whole else ".2f",
+    )  # fmt: skip
+
+
+def row_of_tiles(tiles: Mapping[str, Tensor], boxes: Sequence[tuple[Sequence[float], str]] = ()) -> Image.Image:
+    """Draw images ``(c, h, w)`` in [0, 1] side by side, each below its name, pixels as squares.
+
+    `boxes` are (top, left, height, width) in the first image's pixels, and a colour.
+    """
+    require(len(tiles) > 0, "tiles", "one image or more", tiles)
+    font = ImageFont.load_default(size=12)
+    canvas = Image.new("RGB", (len(tiles) * (TILE + GAP) - GAP, LINE + TILE), "white")
+    pen = ImageDraw.Draw(canvas)
+    for place, (name, tile) in enumerate(tiles.items()):
+        left = place * (TILE + GAP)
+        pen.text((left, 0), name, fill=INK, font=font)
+        pixels = (255 * tile.clamp(0, 1)).round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
+        canvas.paste(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.NEAREST), (left, LINE))
+    h, w = next(iter(tiles.values())).shape[1:]
+    for (top, left, height, width), color in boxes:
+        ends = left * TILE / w, LINE + top * TILE / h, (left + width) * TILE / w, LINE + (top + height) * TILE / h
+        pen.rectangle((*ends[:2], ends[2] - 1, ends[3] - 1), outline=color, width=2)
+    return canvas
+
+
+def gallery(images: Tensor, *, columns: int) -> Image.Image:
+    """Draw images ``(n, c, h, w)`` in [0, 1] in rows, half as large as a tile, without names."""
+    side, gap = TILE // 2, GAP // 2
+    rows = max(-(-len(images) // columns), 1)
+    canvas = Image.new("RGB", (columns * (side + gap), rows * (side + gap)), "white")
+    for place, image in enumerate(images):
+        pixels = (255 * image.clamp(0, 1)).round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
+        tile = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
+        canvas.paste(tile, (place % columns * (side + gap), place // columns * (side + gap)))
+    return canvas
+
+
+def drawn(picture: Figure) -> Image.Image:
+    """Return a matplotlib figure as pixels."""
+    canvas = FigureCanvasAgg(picture)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])

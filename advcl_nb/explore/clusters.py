@@ -1,0 +1,114 @@
+"""Pick a clustering and a cluster, and see who is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from ipywidgets import Dropdown
+from matplotlib.axes import Axes
+from PIL import Image
+from torch import Tensor
+
+from advcl_nb._check import require
+from advcl_nb.clustering import ClusterQuality, cluster_quality
+from advcl_nb.data import Images
+from advcl_nb.explore._base import Explorer, as_set, drawn, gallery, slider
+from advcl_nb.plots._grid import as_batch
+from advcl_nb.plots._style import INK, PALETTE, by_name, class_colors, figure, percent_axis, plain_ticks
+
+SHOWN = 32  # images of a cluster
+MEASURES = {"purity": PALETTE[0], "nmi": PALETTE[1]}
+
+
+def explore_clusters(
+    assignments: Mapping[str, Tensor] | Tensor,
+    images: Images | Tensor | np.ndarray,
+    labels: Tensor,
+    *,
+    classes: Sequence[str] | None = None,
+) -> Explorer:
+    """Explore clusterings of images ``(n, c, h, w)`` whose true classes are `labels` ``(n,)``.
+
+    `assignments` ``(n, k)`` hold cluster numbers, a column for each clustering, as `adv.pseudo_labels` makes them; a
+    mapping from names to several such compares sources of features. Controls: "source"; "column", which clustering, by
+    its number of clusters K; "cluster". The picture: up to 32 images of the cluster, its classes as bars, and purity
+    and NMI against K with the chosen K marked. Raises ValueError where numbers, images and labels do not match.
+    """
+    x = as_set(images)
+    classes = images.classes if classes is None and isinstance(images, Images) else classes
+    sources = {name: _columns(table, name, len(x)) for name, table in by_name(assignments).items()}
+    widths = {len(columns) for columns in sources.values()}
+    require(len(widths) == 1, "assignments", "as many columns from each source", sorted(widths))
+    names = [str(k) for k in range(int(labels.max()) + 1)] if classes is None else list(classes)
+    qualities = {name: [cluster_quality(column, labels) for column in columns] for name, columns in sources.items()}
+
+    def draw(source: str, column: int, cluster: int) -> tuple[Image.Image, str]:
+        found = (sources[source][column] == cluster).nonzero().flatten()
+        quality = qualities[source][column]
+        counts = labels[found].bincount(minlength=len(names))
+        shown = gallery(as_batch(x[found[:SHOWN]]) if len(found) else x[:0], columns=8)
+        told = f"{source}: " * bool(source) + f"K = {quality.clusters}, cluster {cluster}: "
+        if not len(found):
+            return _beside(shown, counts, names, qualities[source], column), told + "no images."
+        top = f"{names[int(counts.argmax())]} {counts.max() / counts.sum():.0%}"
+        words = f"{len(found)} images, most of them {top}. "
+        words += f"All clusters: purity {quality.purity:.1%}, NMI {quality.nmi:.2f}."
+        return _beside(shown, counts, names, qualities[source], column), told + words
+
+    options = [(f"K = {quality.clusters}", k) for k, quality in enumerate(next(iter(qualities.values())))]
+    controls = {
+        "source": Dropdown(options=list(sources), description="features of"),
+        "column": Dropdown(options=options, description="clustering"),
+        "cluster": slider("cluster (number)", 0, 0, 1, 1),
+    }
+
+    def fit_slider(change: object = None) -> None:
+        chosen = sources[controls["source"].value][controls["column"].value]
+        controls["cluster"].max = int(chosen.max())
+
+    for name in ("source", "column"):
+        controls[name].observe(fit_slider, "value")
+    fit_slider()
+    return Explorer(controls, draw)
+
+
+def _columns(table: Tensor, name: str, n: int) -> list[Tensor]:
+    table = torch.as_tensor(table)
+    argument = f"assignments[{name!r}]" if name else "assignments"
+    fits = table.ndim == 2 and len(table) == n and table.shape[1] > 0 and not table.is_floating_point()
+    require(
+        fits, argument, f"cluster numbers ({n}, k), a row for each image", table, "Make them with adv.pseudo_labels."
+    )
+    return list(table.cpu().long().T)
+
+
+def _beside(
+    shown: Image.Image, counts: Tensor, names: Sequence[str], qualities: Sequence[ClusterQuality], column: int
+) -> Image.Image:
+    """Put the gallery beside the bars of the classes and the curves over K."""
+    picture, (bars, curves) = figure(6.4, 2.7, 1, 2)
+    bars.barh(range(len(names)), counts.tolist(), color=class_colors(len(names)))
+    bars.set_yticks(range(len(names)), names)
+    bars.invert_yaxis()
+    bars.set_xlabel("images in the cluster")
+    _draw_curves(curves, qualities, column)
+    right = drawn(picture)
+    canvas = Image.new("RGB", (shown.width + right.width, max(shown.height, right.height)), "white")
+    canvas.paste(shown, (0, 0))
+    canvas.paste(right, (shown.width, 0))
+    return canvas
+
+
+def _draw_curves(axes: Axes, qualities: Sequence[ClusterQuality], column: int) -> None:
+    counts = [quality.clusters for quality in qualities]
+    for place, (measure, color) in enumerate(MEASURES.items()):
+        values = [getattr(quality, measure) for quality in qualities]
+        axes.plot(counts, values, "o-", color=color, markersize=4)
+        axes.text(0.03, 0.95 - 0.1 * place, measure.replace("nmi", "NMI"), color=color, transform=axes.transAxes)
+    axes.axvline(counts[column], color=INK, linestyle="--", linewidth=1)
+    axes.set_xscale("log")
+    plain_ticks(axes, sorted(set(counts)))
+    percent_axis(axes, "agreement with the classes")
+    axes.set_xlabel("number of clusters K")
