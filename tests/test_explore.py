@@ -8,7 +8,9 @@ import io
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
 import advcl_nb as adv
 
@@ -20,7 +22,7 @@ def tiles_of(explorer, h=16, w=16):
     """The small images in the picture, by reading back the middle of each enlarged pixel: (k, h, w, 3) in 0..255."""
     canvas = np.asarray(Image.open(io.BytesIO(explorer.picture.value)).convert("RGB")).astype(int)
     rows = TOP + ((np.arange(h) + 0.5) * TILE / h).astype(int)
-    count = (canvas.shape[1] + STEP - TILE) // STEP
+    count = (canvas.shape[1] + STEP - TILE) // STEP  # the last may be white, where the picture is wider
     columns = ((np.arange(w) + 0.5) * TILE / w).astype(int)
     return np.stack([canvas[rows][:, place * STEP + columns] for place in range(count)])
 
@@ -153,7 +155,63 @@ def test_assignments_that_do_not_fit_are_told(assignments, words):
         adv.explore_clusters(assignments, IMAGES, IMAGES.y)
 
 
+@pytest.fixture(scope="module")
+def models():
+    """Two linear classifiers of the flattened image."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return {name: nn.Sequential(nn.Flatten(), nn.Linear(768, 10)).train() for name in ("SimCLR", "AdvCL")}
+
+
+def test_the_attack_is_pgd_on_each_model(models):
+    explorer = adv.explore_attack(models, IMAGES, IMAGES.y, seed=5)
+    settings = {"image": 2, "epsilon": 12.0, "step": 0.5, "steps": 3}
+    for name, value in settings.items():
+        explorer.controls[name].value = value
+    x, y = IMAGES.x[2:3].float() / 255, IMAGES.y[2:3]
+    tiles = tiles_of(explorer)
+    threat = adv.Linf(12 / 255, 6 / 255, 3)
+    assert "under PGD-3, 12/255: SimCLR says " in explorer.words.value
+    assert explorer.words.value.startswith(IMAGES.classes[int(y)])
+    for place, (name, model) in zip((2, 4), models.items(), strict=True):
+        dice = adv.Streams(5)("attack", 2)
+        moved = adv.pgd(lambda x, f=model: F.cross_entropy(f(x), y), x, threat, generator=dice)
+        assert np.abs(tiles[place] - pixels(moved[0])).max() <= 1
+        assert f"{name} says {IMAGES.classes[int(model(moved).argmax())]}" in explorer.words.value
+        assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+def test_the_norm_chooses_which_epsilon_counts(models):
+    explorer = adv.explore_attack(models, IMAGES, IMAGES.y, seed=5)
+    assert not explorer.controls["epsilon"].disabled and explorer.controls["epsilon_l2"].disabled
+    explorer.controls["norm"].value = "L2"
+    assert explorer.controls["epsilon"].disabled and not explorer.controls["epsilon_l2"].disabled
+    explorer.controls["epsilon_l2"].value = 0.0
+    assert "L2 0: " in explorer.words.value
+    tiles = tiles_of(explorer)
+    assert np.array_equal(tiles[0], tiles[2]) and np.array_equal(tiles[0], tiles[4])
+
+
+def test_an_attack_needs_classifiers_and_their_labels(models):
+    for given, labels, words in (
+        ({}, IMAGES.y, "models: expected one model or more"),
+        (models, IMAGES.y + 5, "labels: expected numbers of 10 classes"),
+        (models, IMAGES.y[:3], "labels: expected 12 int64 class numbers"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            adv.explore_attack(given, IMAGES, labels, seed=0)
+
+
+class Grey(nn.Module):
+    """Two classes, light and dark, of images of any size."""
+
+    def forward(self, x):
+        mean = x.mean((1, 2, 3))
+        return torch.stack([mean, 1 - mean], 1)
+
+
 EXPLORERS = {
+    "attack": lambda images: adv.explore_attack(Grey(), images, torch.zeros(len(images), dtype=torch.int64), seed=0),
     "frequency": lambda images: adv.explore_frequency(images),
     "views": lambda images: adv.explore_views(images, seed=0),
 }
