@@ -197,6 +197,7 @@ def test_an_attack_needs_classifiers_and_their_labels(models):
         ({}, IMAGES.y, "models: expected one model or more"),
         (models, IMAGES.y + 5, "labels: expected numbers of 10 classes"),
         (models, IMAGES.y[:3], "labels: expected 12 int64 class numbers"),
+        (Grey(), IMAGES.y % 2, "models: expected logits of the 10 classes from each"),
     ):
         with pytest.raises(ValueError, match=words):
             adv.explore_attack(given, IMAGES, labels, seed=0)
@@ -211,7 +212,9 @@ class Grey(nn.Module):
 
 
 EXPLORERS = {
-    "attack": lambda images: adv.explore_attack(Grey(), images, torch.zeros(len(images), dtype=torch.int64), seed=0),
+    "attack": lambda images: adv.explore_attack(
+        Grey(), images, torch.zeros(len(images), dtype=torch.int64), seed=0, classes=("light", "dark")
+    ),
     "frequency": lambda images: adv.explore_frequency(images),
     "views": lambda images: adv.explore_views(images, seed=0),
 }
