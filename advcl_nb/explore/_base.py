@@ -66,8 +66,14 @@ def slider(name: str, value: float, low: float, high: float, step: float, *, qui
     kind = widgets.IntSlider if whole else widgets.FloatSlider
     return kind(
         value=value, min=low, max=high, step=step, description=name, continuous_update=quick,
-        style={"description_width": "initial"}, readout_format="d" if whole else ".2f",
+        style={"description_width": "initial"}, layout=widgets.Layout(width="30em"),
+        readout_format="d" if whole else ".2f",
     )  # fmt: skip
+
+
+def tick_box(name: str) -> widgets.Widget:
+    """Return a ticked box as wide as its words."""
+    return widgets.Checkbox(value=True, description=name, indent=False, layout=widgets.Layout(width="auto"))
 
 
 def row_of_tiles(tiles: Mapping[str, Tensor], boxes: Sequence[tuple[Sequence[float], str]] = ()) -> Image.Image:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ipywidgets import Checkbox, Dropdown
+from ipywidgets import Dropdown
 from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from advcl_nb._check import require
 from advcl_nb.attacks import L2, Linf, pgd_path
 from advcl_nb.autoattack import attackable
 from advcl_nb.data import Images
-from advcl_nb.explore._base import Explorer, as_set, drawn, row_of_tiles, slider
+from advcl_nb.explore._base import Explorer, as_set, drawn, row_of_tiles, slider, tick_box
 from advcl_nb.frequency import radial_spectrum
 from advcl_nb.plots._grid import around_grey, as_batch
 from advcl_nb.plots._style import INK, SMALL, by_name, colors_of, figure, percent_axis
@@ -81,7 +81,7 @@ def explore_attack(
         "epsilon_l2": slider("epsilon, L2 (length)", 0.5, 0.0, 3.0, 0.05, quick=False),
         "step": slider("step (share of epsilon)", 0.25, 0.05, 1.0, 0.05, quick=False),
         "steps": slider("steps", 20, 0, 100, 1, quick=False),
-        "random_start": Checkbox(value=True, description="random start"),
+        "random_start": tick_box("random start"),
     }
 
     def enable(change: object = None) -> None:

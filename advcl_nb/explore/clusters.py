@@ -68,6 +68,7 @@ def explore_clusters(
         chosen = sources[controls["source"].value][controls["column"].value]
         controls["cluster"].max = int(chosen.max())
 
+    controls["source"].layout.display = None if len(sources) > 1 else "none"  # nothing to choose
     for name in ("source", "column"):
         controls[name].observe(fit_slider, "value")
     fit_slider()

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from ipywidgets import Checkbox
 from PIL import Image
 from torch import Tensor
 
 from advcl_nb._check import require
 from advcl_nb.data import Images
-from advcl_nb.explore._base import Explorer, as_set, row_of_tiles, slider
+from advcl_nb.explore._base import Explorer, as_set, row_of_tiles, slider, tick_box
 from advcl_nb.plots._grid import as_batch
 from advcl_nb.plots._style import VIEW_COLORS
 from advcl_nb.rng import Streams
@@ -60,6 +59,6 @@ def explore_views(
         "jitter": slider("colour jitter (share of its strength)", 1.0, 0.0, 2.0, 0.1),
         "grey": slider("grey (probability)", settings.grey, 0.0, 1.0, 0.1),
         "radius": slider("radius (cycles per picture)", min(settings.radius, largest), 0.0, largest, 0.5),
-        "hold": Checkbox(value=True, description="hold the draw: change one knob, see that alone"),
+        "hold": tick_box("hold the draw: change one knob, see that alone"),
     }
     return Explorer(controls, draw)
