@@ -44,10 +44,8 @@ def check_evaluable(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     require(isinstance(model, nn.Module), "model", "a torch.nn.Module", type(model), todo)
     todo = "Fine-tune one first: adv.FinetuneState.start(config, encoder, classes)."
     require(not isinstance(model, (Encoder, AdvCLModel)), "model", "a model that gives logits", type(model), todo)
-    todo = "Write images.x and images.y." if isinstance(images, Images) else "Write torch.as_tensor(array)."
-    for value, name in ((images, "images"), (labels, "labels")):
-        require(isinstance(value, Tensor), name, "a tensor", type(value), todo)
     check_images(images)
+    require(isinstance(labels, Tensor), "labels", "a tensor", type(labels), "Write torch.as_tensor(labels).")
     todo = "" if labels.dtype == torch.int64 else "Write labels.long()."
     fits = labels.dtype == torch.int64 and labels.shape == images.shape[:1]
     require(fits, "labels", f"{len(images)} int64 class numbers (n,), one an image", labels, todo)
@@ -70,10 +68,18 @@ def check_evaluable(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     require(bool((labels < logits.shape[1]).all()), "labels", f"numbers of {logits.shape[1]} classes", labels, todo)
 
 
-def check_images(images: Tensor, name: str = "images") -> None:
-    """Raise ValueError unless `images` are one or more ``(n, c, h, w)``, uint8 or floats in [0, 1]."""
+def check_encoder(encoder: Encoder) -> None:
+    """Raise ValueError unless `encoder` is one."""
+    todo = "A classifier has one: write classifier.encoder."
+    require(isinstance(encoder, Encoder), "encoder", "an Encoder", type(encoder), todo)
+
+
+def check_images(images: Tensor, name: str = "images", *, low: float = 0.0, high: float = 1.0) -> None:
+    """Raise ValueError unless `images` are one or more ``(n, c, h, w)``, uint8 or floats from `low` to `high`."""
+    todo = "Write images.x and images.y." if isinstance(images, Images) else "Write torch.as_tensor(array)."
+    require(isinstance(images, Tensor), name, "a tensor", type(images), todo)
     fits = images.ndim == 4 and images.numel() > 0 and (images.dtype == torch.uint8 or images.is_floating_point())
     todo = "For one image write image[None]." if images.ndim == 3 else ""
     require(fits, name, "one uint8 or float image or more, (n, c, h, w)", images, todo)
-    inside = images.dtype == torch.uint8 or bool(((images >= -SLACK) & (images <= 1 + SLACK)).all())
+    inside = images.dtype == torch.uint8 or bool(((images >= low - SLACK) & (images <= high + SLACK)).all())
     require(inside, name, "uint8, or floats in [0, 1]", images, "Convert with adv.to_float(uint8 images).")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from advcl_nb._batched import BATCH, check_evaluable, input_gradient, over_batches
+from advcl_nb._batched import BATCH, input_gradient, over_batches
 from advcl_nb._check import require, require_count, require_one_of
 from advcl_nb.attacks import L2, Linf, grey_levels
 from advcl_nb.data import to_float
@@ -36,6 +36,7 @@ FLAGS = {  # a word of pyautoattack's own warning, and ours
     "dynamic": "optimisation inside the forward pass: attacks on the final logits may miss it",
 }
 NOT_FINITE = "gradients that are not finite: APGD and FAB cannot follow them"
+BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
 SQUARE_FLAG = 0.002  # more than 0.2 points lost to Square after the white-box attacks, as pyautoattack has it
 
 
@@ -69,7 +70,6 @@ def autoattack_accuracy(
     classes and for a state file of another evaluation.
     """
     ball = ball_name(norm, epsilon)
-    check_evaluable(model, images, labels)
     require_count(seed, "seed", 0)
     require(not isinstance(attacks, str), "attacks", "a tuple of names", attacks, f"Write ({attacks!r},).")
     require(len(set(attacks)) == len(attacks) > 0, "attacks", f"some of {', '.join(COSTS)}, each once", attacks)
@@ -77,11 +77,12 @@ def autoattack_accuracy(
         require_one_of(name, "attacks", tuple(COSTS))
     logits = over_batches(model, images, labels, "SA", lambda x, y: model(x))
     check_classes(logits.shape[1], attacks)
-    settings = {"epsilon": float(epsilon), "norm": norm, "seed": int(seed)}
-    run = _identity(model, images, labels, [logits.argmax(1), *settings.values(), *attacks]) if state_path else ""
-    progress = _Progress.open(run, (logits.argmax(1) == labels).nonzero().flatten().tolist(), state_path)
-    if not over_batches(model, images, labels, "gradients", partial(finite_gradients, model)).all():
-        progress.flags = list(dict.fromkeys([*progress.flags, NOT_FINITE]))
+    settings, said = {"epsilon": float(epsilon), "norm": norm, "seed": seed}, logits.argmax(1)
+    run = _identity(model, images, labels, said, [*settings.values(), *attacks]) if state_path else ""
+    progress = _Progress.open(run, (said == labels).nonzero().flatten().tolist(), state_path)
+    fresh = not progress.after and NOT_FINITE not in progress.flags
+    if fresh and not over_batches(model, images, labels, "gradients", partial(_finite_gradients, model)).all():
+        progress.flags.append(NOT_FINITE)
     for _ in _cascade(progress, model, images, labels, attacks=attacks, settings=settings):
         progress.write(state_path)
     flags = [*progress.flags, *_square_flag(progress.after, len(images))]
@@ -152,9 +153,6 @@ def _cascade(
             progress.after[name] = len(progress.standing)
             progress.queue = list(progress.standing)
             yield
-
-
-BAR = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}"
 
 
 def attack_batch(
@@ -232,14 +230,13 @@ def _square_flag(after: Mapping[str, int], n: int) -> list[str]:
     return [f"{words} {100 * lost:.1f} points: their gradients are masked"] if lost > SQUARE_FLAG else []
 
 
-def finite_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def _finite_gradients(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Which of a batch's images have a gradient of the cross-entropy without NaN and infinity."""
     return input_gradient(model, x, y).isfinite().flatten(1).all(1)
 
 
-def _identity(model: nn.Module, images: Tensor, labels: Tensor, settings: list) -> str:
+def _identity(model: nn.Module, images: Tensor, labels: Tensor, said: Tensor, settings: list) -> str:
     """Hash what decides the result, so that a state file is never continued with something else."""
-    said, *settings = settings
     branches = [getattr(module, "branch", None) for module in model.modules()]
     weights = model.state_dict()
     plain = [settings, str(model), branches, list(weights), images.dtype, images.shape, BATCH]

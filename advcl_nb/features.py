@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from advcl_nb._batched import check_encoder, check_images
 from advcl_nb._check import require, require_count, require_one_of, require_rows
 from advcl_nb.data import to_float
 from advcl_nb.models import Encoder, check_branch, evaluating
@@ -26,7 +27,8 @@ def extract_features(encoder: Encoder, images: Tensor, *, branch: str | None = N
     `branch` is one of ``BRANCHES``; None takes the encoder's own. The encoder comes back as it was. Floats may
     leave [0, 1] a little, as filtered images do; ValueError for values beyond 2, which are not scaled.
     """
-    _check_images(encoder, images)
+    check_encoder(encoder)
+    check_images(images, low=-BRIGHTEST, high=BRIGHTEST)
     with evaluating(encoder), torch.no_grad():
         bar = tqdm(images.split(BATCH), desc="features", unit="batch", leave=False, delay=2)
         return torch.cat([encoder(to_float(batch), branch) for batch in bar])
@@ -39,7 +41,8 @@ def layer_features(encoder: Encoder, images: Tensor, *, branch: str | None = Non
     A first layer is wide (channels x height x width numbers an image), so take hundreds of images, not all of them.
     `branch` is one of ``BRANCHES``; None takes the encoder's own. The encoder comes back as it was.
     """
-    _check_images(encoder, images)
+    check_encoder(encoder)
+    check_images(images, low=-BRIGHTEST, high=BRIGHTEST)
     branch = encoder.branch if branch is None else check_branch(branch)
     found: dict[str, list[Tensor]] = {}
     with evaluating(encoder), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
@@ -47,18 +50,6 @@ def layer_features(encoder: Encoder, images: Tensor, *, branch: str | None = Non
             for name, activation in _layers(encoder, to_float(batch), branch):
                 found.setdefault(name, []).append(activation.flatten(1))
     return {name: torch.cat(parts) for name, parts in found.items()}
-
-
-def _check_images(encoder: Encoder, images: Tensor) -> None:
-    """Raise ValueError unless `encoder` is one, and the images are uint8, or floats of the scale of [0, 1]."""
-    todo = "A classifier has one: write classifier.encoder."
-    require(isinstance(encoder, Encoder), "encoder", "an Encoder", type(encoder), todo)
-    todo = "Write images.x, or torch.as_tensor(array)."
-    require(isinstance(images, Tensor), "images", "a tensor", type(images), todo)
-    fits = images.ndim == 4 and len(images) > 0
-    require(fits, "images", "one image or more, (n, c, h, w)", images, "For one image write image[None].")
-    inside = images.dtype == torch.uint8 or bool((images.abs() <= BRIGHTEST).all())
-    require(inside, "images", "uint8, or floats in [0, 1]", images, "Convert with adv.to_float(uint8 images).")
 
 
 def _layers(encoder: Encoder, x: Tensor, branch: str) -> Iterator[tuple[str, Tensor]]:

@@ -48,8 +48,13 @@ def radial_spectrum(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n r"]:
     require_images(images)
     h, w = images.shape[-2:]
     ring = _squared_frequency(h, w, images.device).sqrt().floor().long().flatten()
-    power = torch.fft.fft2(_at_least_float32(images), norm="ortho").abs().square().mean(1).flatten(1)
+    power = power_spectrum(images).flatten(1)
     return power.new_zeros(len(images), int(ring.max()) + 1).index_add(1, ring, power)
+
+
+def power_spectrum(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+    """Return each image's energy per frequency, averaged over channels, in the order of ``torch.fft.fft2``."""
+    return torch.fft.fft2(_at_least_float32(images), norm="ortho").abs().square().mean(1)
 
 
 def fourier_basis(h: int, w: int, k1: int, k2: int) -> Float[Tensor, "h w"]:

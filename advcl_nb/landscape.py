@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
-from advcl_nb._batched import check_images, input_gradient, over_batches
+from advcl_nb._batched import check_encoder, check_images, input_gradient, over_batches
 from advcl_nb._check import require, require_count, require_images, require_rows
 from advcl_nb.attacks import L2, pgd_path
 from advcl_nb.models import Encoder, evaluating
@@ -97,6 +97,7 @@ def invert_features(
     "Adversarial robustness as a prior for learned representations"). Eval mode and float32; `branch` as
     in `extract_features`; the encoder comes back as it was. Raises ValueError for features or starts that do not fit.
     """
+    check_encoder(encoder)
     require_images(start, "start")
     inside = bool(((start >= 0) & (start <= 1)).all())
     require(inside, "start", "values in [0, 1]", start, "Convert with adv.to_float(uint8 images).")

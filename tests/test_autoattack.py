@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 import torch
+from defences import Changed, Dynamic
 from torch import nn
 
 import advcl_nb as adv
@@ -52,17 +53,6 @@ def trained(labels, classes, steps=60):
             optimizer.step()
         optimizer.zero_grad()
     return net.train()
-
-
-class Changed(nn.Module):
-    """The model with something done to its logits."""
-
-    def __init__(self, model, change):
-        super().__init__()
-        self.model, self.change = model, change
-
-    def forward(self, x):
-        return self.change(self.model(x))
 
 
 def quiet(*args, **options):
@@ -193,19 +183,9 @@ def test_flags_are_told(model, change, flag):
     assert any(flag in text for text in score.flags) and f"flag: {flag}" in repr(score)
 
 
-class Dynamic(Changed):
-    """The model on an image that it optimises first."""
-
-    def forward(self, x):
-        with torch.enable_grad():
-            z = x.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.model(z).sum(), z)
-        return self.model(x) + 0 * slope.sum()
-
-
 def test_a_dynamic_model_is_flagged_and_the_next_one_is_not(model):
     with pytest.warns(RuntimeWarning, match="optimisation inside the forward pass"):
-        adv.autoattack_accuracy(Dynamic(model, None), IMAGES.x[:8], IMAGES.y[:8], epsilon=EPSILON, seed=0)
+        adv.autoattack_accuracy(Dynamic(model), IMAGES.x[:8], IMAGES.y[:8], epsilon=EPSILON, seed=0)
     test_an_honest_model_has_no_flag(model)
 
 

@@ -262,8 +262,8 @@ def test_without_a_kernel_the_picture_stays(name):
 def test_what_are_no_images_is_told(name):
     for wrong, words in (
         (IMAGES.x[0], "For one image write"),
-        (IMAGES.x[:0], "one image or more"),
-        (IMAGES.x.float(), r"values in \[0, 1\]"),
+        (IMAGES.x[:0], "image or more"),
+        (IMAGES.x.float(), r"floats in \[0, 1\]"),
         (IMAGES.x[:, :2], "one channel or three"),
     ):
         with pytest.raises(ValueError, match=f"images: expected .*{words}"):

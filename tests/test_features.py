@@ -414,9 +414,9 @@ def test_what_cannot_be_inverted_is_told(encoder, change, message):
 
 
 def test_what_has_no_layers_is_told(encoder):
-    with pytest.raises(ValueError, match=r"images: expected one image or more, \(n, c, h, w\), got "):
+    with pytest.raises(ValueError, match=r"images: expected one uint8 or float image or more, \(n, c, h, w\), got "):
         adv.layer_features(encoder, IMAGES.x[0])
-    with pytest.raises(ValueError, match="images: expected one image or more"):
+    with pytest.raises(ValueError, match="images: expected one uint8 or float image or more"):
         adv.layer_features(encoder, IMAGES.x[:0])
     with pytest.raises(ValueError, match="branch: expected one of clean, adv, adv_pseudo, got 'pgd'"):
         adv.layer_features(encoder, IMAGES.x, branch="pgd")

@@ -6,6 +6,7 @@ import foolbox
 import pytest
 import torch
 import torch.nn.functional as F
+from defences import Changed, Dynamic
 from torch import nn
 
 import advcl_nb as adv
@@ -52,17 +53,6 @@ def report_of(model, images=IMAGES, epsilon=EPSILON, settings=FAST, **options):
 @pytest.fixture(scope="module")
 def report(model, other):
     return report_of(model, transfer_from=other)
-
-
-class Changed(nn.Module):
-    """The model with something done to its logits."""
-
-    def __init__(self, model, change):
-        super().__init__()
-        self.model, self.change = model, change
-
-    def forward(self, x):
-        return self.change(self.model(x))
 
 
 def test_every_part_of_the_checklist_is_there(report):
@@ -226,14 +216,7 @@ def test_outputs_without_a_number_are_a_sign():
 
 
 def test_a_model_that_optimises_inside_is_caught(model):
-    class Dynamic(nn.Module):
-        def forward(self, x):
-            with torch.enable_grad():
-                z = x.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(model(z).sum(), z)
-            return model(x) + 0 * slope.sum()
-
-    assert any("optimisation inside the forward pass" in sign for sign in report_of(Dynamic(), IMAGES[:20]).signs)
+    assert any("optimisation inside the forward pass" in sign for sign in report_of(Dynamic(model), IMAGES[:20]).signs)
 
 
 def test_the_model_to_transfer_from_is_checked(model):

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from advcl_nb._batched import check_images
 from advcl_nb._check import require
 from advcl_nb.data import Images
 from advcl_nb.plots._grid import as_batch
@@ -56,8 +57,33 @@ class Explorer(widgets.VBox):
 def as_set(images: Images | Tensor | np.ndarray) -> Tensor:
     """Check images ``(n, c, h, w)``, uint8 or floats in [0, 1], of one channel or three; return them as they are."""
     x = images.x if isinstance(images, Images) else torch.as_tensor(images) if hasattr(images, "__array__") else images
-    as_batch(x[:1] if isinstance(x, Tensor) and x.ndim == 4 else x)  # says what is wrong
+    check_images(x)
+    as_batch(x[:1])  # has as many channels as can be shown
     return x.detach().cpu()
+
+
+def below(top: Image.Image, figure: Figure) -> Image.Image:
+    """Put a matplotlib figure below a picture."""
+    return _joined(top, _pixels(figure), (0, top.height))
+
+
+def beside(left: Image.Image, figure: Figure) -> Image.Image:
+    """Put a matplotlib figure to the right of a picture."""
+    return _joined(left, _pixels(figure), (left.width, 0))
+
+
+def _joined(first: Image.Image, second: Image.Image, place: tuple[int, int]) -> Image.Image:
+    size = max(first.width, place[0] + second.width), max(first.height, place[1] + second.height)
+    canvas = Image.new("RGB", size, "white")
+    canvas.paste(first, (0, 0))
+    canvas.paste(second, place)
+    return canvas
+
+
+def _pixels(figure: Figure) -> Image.Image:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def slider(name: str, value: float, low: float, high: float, step: float, *, quick: bool = True) -> widgets.Widget:
@@ -88,8 +114,7 @@ def row_of_tiles(tiles: Mapping[str, Tensor], boxes: Sequence[tuple[Sequence[flo
     for place, (name, tile) in enumerate(tiles.items()):
         left = place * (TILE + GAP)
         pen.text((left, 0), name, fill=INK, font=font)
-        pixels = (255 * tile.clamp(0, 1)).round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
-        canvas.paste(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.NEAREST), (left, LINE))
+        canvas.paste(_enlarged(tile, TILE), (left, LINE))
     h, w = next(iter(tiles.values())).shape[1:]
     for (top, left, height, width), color in boxes:
         ends = left * TILE / w, LINE + top * TILE / h, (left + width) * TILE / w, LINE + (top + height) * TILE / h
@@ -103,14 +128,10 @@ def gallery(images: Tensor, *, columns: int) -> Image.Image:
     rows = max(-(-len(images) // columns), 1)
     canvas = Image.new("RGB", (columns * (side + gap), rows * (side + gap)), "white")
     for place, image in enumerate(images):
-        pixels = (255 * image.clamp(0, 1)).round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
-        tile = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
-        canvas.paste(tile, (place % columns * (side + gap), place // columns * (side + gap)))
+        canvas.paste(_enlarged(image, side), (place % columns * (side + gap), place // columns * (side + gap)))
     return canvas
 
 
-def drawn(picture: Figure) -> Image.Image:
-    """Return a matplotlib figure as pixels."""
-    canvas = FigureCanvasAgg(picture)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+def _enlarged(image: Tensor, side: int) -> Image.Image:
+    pixels = (255 * image.clamp(0, 1)).round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
+    return Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)

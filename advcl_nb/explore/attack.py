@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ipywidgets import Dropdown
+from ipywidgets import Dropdown, Widget
 from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor, nn
@@ -18,10 +18,10 @@ from advcl_nb._check import require
 from advcl_nb.attacks import L2, Linf, pgd_path
 from advcl_nb.autoattack import attackable
 from advcl_nb.data import Images
-from advcl_nb.explore._base import Explorer, as_set, drawn, row_of_tiles, slider, tick_box
+from advcl_nb.explore._base import Explorer, as_set, below, row_of_tiles, slider, tick_box
 from advcl_nb.frequency import radial_spectrum
 from advcl_nb.plots._grid import around_grey, as_batch
-from advcl_nb.plots._style import INK, SMALL, by_name, colors_of, figure, percent_axis
+from advcl_nb.plots._style import INK, SMALL, Picture, by_name, colors_of, figure, percent_axis
 from advcl_nb.rng import Streams
 
 
@@ -49,12 +49,12 @@ def explore_attack(
     drawn from `seed`. The picture: the original, each model's change, magnified, and its attacked image; class scores
     before and after; the loss along the steps; the change's spectrum. Raises ValueError where they do not fit.
     """
-    x, named = as_set(images), by_name(models)
+    x, named, labels = as_set(images), by_name(models), torch.as_tensor(labels).cpu()
     require(len(named) > 0, "models", "one model or more, by name", models)
     for model in named.values():
-        check_evaluable(model, x, labels)
+        check_evaluable(model, x.to(_device(model)), labels.to(_device(model)))
     classes = images.classes if classes is None and isinstance(images, Images) else classes
-    outputs = {len(_scores(model, as_batch(x[:1]))) for model in named.values()}
+    outputs = {len(_scores(model, as_batch(x[:1]).to(_device(model)))) for model in named.values()}
     known = [str(k) for k in range(max(outputs))] if classes is None else list(classes)
     require(outputs == {len(known)}, "models", f"logits of the {len(known)} classes from each", sorted(outputs))
 
@@ -63,19 +63,23 @@ def explore_attack(
     ) -> tuple[Image.Image, str]:
         size, kind = (epsilon / 255, Linf) if norm == "Linf" else (epsilon_l2, L2)
         threat = kind(size, step * size, steps, "uniform" if random_start else "none")
-        one, label = as_batch(x[image : image + 1]), labels[image : image + 1].cpu()
-        dice = {name: Streams(seed)("attack", image) for name in named}
-        found = {name: _attack(model, one, label, threat, dice[name]) for name, model in named.items()}
+        one, label, dice = as_batch(x[image : image + 1]), labels[image : image + 1], Streams(seed)
+        found = {name: _attack(model, one, label, threat, dice("attack", image)) for name, model in named.items()}
         tiles = {"original": one[0]}
         for name, made in found.items():
             tiles[f"{name} change".strip()] = around_grey(made.image - one)[0][0]
             tiles[f"{name} attacked".strip()] = made.image[0]
         said = [_said(name, made, known) for name, made in found.items()]
         words = f"{known[int(label)]} under {threat}: {'; '.join(said)}. Changes are magnified."
-        return _below(row_of_tiles(tiles), found, one, known), words
+        return below(row_of_tiles(tiles), _curves(found, one, known)), words
 
+    return Explorer(_controls(len(x)), draw)
+
+
+def _controls(count: int) -> dict[str, Widget]:
+    """The attacker's means; of the two epsilons the one counts that the norm asks for, the other is disabled."""
     controls = {
-        "image": slider("image (number)", 0, 0, len(x) - 1, 1, quick=False),
+        "image": slider("image (number)", 0, 0, count - 1, 1, quick=False),
         "norm": Dropdown(options=["Linf", "L2"], description="norm"),
         "epsilon": slider("epsilon, Linf (grey levels)", 8.0, 0.0, 32.0, 0.5, quick=False),
         "epsilon_l2": slider("epsilon, L2 (length)", 0.5, 0.0, 3.0, 0.05, quick=False),
@@ -90,24 +94,25 @@ def explore_attack(
 
     controls["norm"].observe(enable, "value")
     enable()
-    return Explorer(controls, draw)
+    return controls
 
 
 def _attack(model: nn.Module, x: Tensor, y: Tensor, threat: Linf | L2, generator: torch.Generator) -> _Attacked:
-    device = next((parameter.device for parameter in model.parameters()), x.device)
-    x, y = x.to(device), y.to(device)
+    x, y = x.to(_device(model)), y.to(_device(model))
     with attackable(model), torch.no_grad():
-        loss = lambda moved: F.cross_entropy(model(moved), y)  # noqa: E731
-        path = list(pgd_path(loss, x, threat, generator=generator))
+        path = list(pgd_path(lambda moved: F.cross_entropy(model(moved), y), x, threat, generator=generator))
     end = path[-1][0]
-    return _Attacked(end.cpu(), [step[1] for step in path], _scores(model, x), _scores(model, end))
+    return _Attacked(end.cpu(), [loss for _, loss in path], _scores(model, x), _scores(model, end))
 
 
 def _scores(model: nn.Module, x: Tensor) -> Tensor:
-    """Return what the model gives each class for one image, adding up to 1."""
-    device = next((parameter.device for parameter in model.parameters()), x.device)
+    """Return what the model gives each class for one image on its device, adding up to 1."""
     with attackable(model), torch.no_grad():
-        return model(x.to(device)).softmax(1)[0].cpu()
+        return model(x).softmax(1)[0].cpu()
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def _said(name: str, made: _Attacked, known: Sequence[str]) -> str:
@@ -115,8 +120,8 @@ def _said(name: str, made: _Attacked, known: Sequence[str]) -> str:
     return f"{name} says {after}".strip() + (f" instead of {before}" if before != after else "")
 
 
-def _below(top: Image.Image, found: Mapping[str, _Attacked], one: Tensor, known: Sequence[str]) -> Image.Image:
-    """Put scores, losses and spectra below the tiles."""
+def _curves(found: Mapping[str, _Attacked], one: Tensor, known: Sequence[str]) -> Picture:
+    """Draw each model's scores, and the losses and spectra of all."""
     picture, panels = figure(2.4 * (len(found) + 2), 2.6, 1, len(found) + 2)
     colors = colors_of(found)
     *bars, losses, spectra = panels
@@ -129,11 +134,7 @@ def _below(top: Image.Image, found: Mapping[str, _Attacked], one: Tensor, known:
     losses.set_title("loss (nats)", loc="left")
     spectra.set_xlabel("cycles per picture")
     spectra.set_title("energy of the change", loc="left")
-    below = drawn(picture)
-    canvas = Image.new("RGB", (max(top.width, below.width), top.height + below.height), "white")
-    canvas.paste(top, (0, 0))
-    canvas.paste(below, (0, top.height))
-    return canvas
+    return picture
 
 
 def _draw_scores(axes: Axes, made: _Attacked, known: Sequence[str], color: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from advcl_nb._check import require
 from advcl_nb.clustering import ClusterQuality, cluster_quality
 from advcl_nb.data import Images
-from advcl_nb.explore._base import Explorer, as_set, drawn, gallery, slider
+from advcl_nb.explore._base import Explorer, as_set, beside, gallery, slider
 from advcl_nb.plots._grid import as_batch
 from advcl_nb.plots._style import INK, PALETTE, by_name, class_colors, figure, percent_axis, plain_ticks
 
@@ -36,7 +36,7 @@ def explore_clusters(
     its number of clusters K; "cluster". The picture: up to 32 images of the cluster, its classes as bars, and purity
     and NMI against K with the chosen K marked. Raises ValueError where numbers, images and labels do not match.
     """
-    x = as_set(images)
+    x, labels = as_set(images), torch.as_tensor(labels).cpu()
     classes = images.classes if classes is None and isinstance(images, Images) else classes
     sources = {name: _columns(table, name, len(x)) for name, table in by_name(assignments).items()}
     widths = {len(columns) for columns in sources.values()}
@@ -49,13 +49,11 @@ def explore_clusters(
         quality = qualities[source][column]
         counts = labels[found].bincount(minlength=len(names))
         shown = gallery(as_batch(x[found[:SHOWN]]) if len(found) else x[:0], columns=8)
-        told = f"{source}: " * bool(source) + f"K = {quality.clusters}, cluster {cluster}: "
-        if not len(found):
-            return _beside(shown, counts, names, qualities[source], column), told + "no images."
-        top = f"{names[int(counts.argmax())]} {counts.max() / counts.sum():.0%}"
-        words = f"{len(found)} images, most of them {top}. "
-        words += f"All clusters: purity {quality.purity:.1%}, NMI {quality.nmi:.2f}."
-        return _beside(shown, counts, names, qualities[source], column), told + words
+        words = f"{source}: " * bool(source) + f"K = {quality.clusters}, cluster {cluster}: {len(found)} images"
+        if len(found):
+            words += f", most of them {names[int(counts.argmax())]} {counts.max() / counts.sum():.0%}"
+        words += f". All clusters: purity {quality.purity:.1%}, NMI {quality.nmi:.2f}."
+        return _with_figure(shown, counts, names, qualities[source], column), words
 
     options = [(f"K = {quality.clusters}", k) for k, quality in enumerate(next(iter(qualities.values())))]
     controls = {
@@ -85,7 +83,7 @@ def _columns(table: Tensor, name: str, n: int) -> list[Tensor]:
     return list(table.cpu().long().T)
 
 
-def _beside(
+def _with_figure(
     shown: Image.Image, counts: Tensor, names: Sequence[str], qualities: Sequence[ClusterQuality], column: int
 ) -> Image.Image:
     """Put the gallery beside the bars of the classes and the curves over K."""
@@ -95,11 +93,7 @@ def _beside(
     bars.invert_yaxis()
     bars.set_xlabel("images in the cluster")
     _draw_curves(curves, qualities, column)
-    right = drawn(picture)
-    canvas = Image.new("RGB", (shown.width + right.width, max(shown.height, right.height)), "white")
-    canvas.paste(shown, (0, 0))
-    canvas.paste(right, (shown.width, 0))
-    return canvas
+    return beside(shown, picture)
 
 
 def _draw_curves(axes: Axes, qualities: Sequence[ClusterQuality], column: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advcl_nb.data import Images
 from advcl_nb.explore._base import SAMPLE, Explorer, as_set, row_of_tiles, slider
-from advcl_nb.frequency import high_pass, radial_mask
+from advcl_nb.frequency import high_pass, power_spectrum, radial_mask
 from advcl_nb.plots._grid import as_batch
 from advcl_nb.plots._style import PALETTE
 
@@ -27,13 +27,14 @@ def explore_frequency(images: Images | Tensor | np.ndarray, *, radius: float = 8
     """
     x = as_set(images)
     h, w = x.shape[2:]
-    mean_power = _power(as_batch(x[:SAMPLE])).mean(0)
+    parts = x[:SAMPLE].split(50)  # some at a time: photographs are large
+    mean_power = sum(power_spectrum(as_batch(part)).sum(0) for part in parts) / len(x[:SAMPLE])
     largest = float(np.hypot(h // 2, w // 2)) + 0.5
 
     def draw(image: int, radius: float, spectrum: str) -> tuple[Image.Image, str]:
         one = as_batch(x[image : image + 1])
         high = high_pass(one, radius)
-        power = _power(one)[0] if spectrum == ONE else mean_power
+        power = power_spectrum(one)[0] if spectrum == ONE else mean_power
         low = radial_mask(h, w, radius)
         share = float(power[low].sum() / power.sum().clamp(min=1e-12))
         tiles = {
@@ -49,11 +50,6 @@ def explore_frequency(images: Images | Tensor | np.ndarray, *, radius: float = 8
         "spectrum": Dropdown(options=(ONE, ALL), description="spectrum of"),
     }
     return Explorer(controls, draw)
-
-
-def _power(x: Tensor) -> Tensor:
-    """Energy ``(n, h, w)`` of each frequency, over all channels, in the order of ``torch.fft.fft2``."""
-    return torch.fft.fft2(x, norm="ortho").abs().square().sum(1)
 
 
 def _spectrum(power: Tensor, low: Tensor) -> Tensor:
