@@ -70,7 +70,7 @@ from advcl_nb.views import (
 
 def __getattr__(name: str) -> object:
     """Load matplotlib with the first figure and ipywidgets with the first explorer, not with the package."""
-    for module, start in (("plots", "show_"), ("explore", "explore_")):
+    for module, start in (("plots", "show_"), ("explore", ("explore_", "watch"))):
         if name == module or name.startswith(start):
             loaded = importlib.import_module(f"advcl_nb.{module}")
             return loaded if name == module else getattr(loaded, name)

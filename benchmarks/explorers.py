@@ -53,23 +53,26 @@ def main() -> None:
         adv.show_attack(x, adv.pgd(lambda z, f=f: f(z).logsumexp(1).sum(), x, PGD20, generator=streams("attack")))
         for f in models.values()
     ]
+    places = adv.embed_2d(images.x.flatten(1)[:, ::16].float(), method="pca", seed=0)
+    figures["explore_embedding"] = lambda count: adv.show_embedding(places, images.y, images.classes)._repr_png_()
     explorers = {
         "explore_attack": adv.explore_attack(models, images[:100], images.y[:100], seed=0),
         "explore_clusters": adv.explore_clusters(labels, images[:1000], images.y[:1000]),
+        "explore_embedding": adv.explore_embedding(places, images, images.y, moved=places + 0.1),
         "explore_frequency": adv.explore_frequency(images),
         "explore_views": adv.explore_views(images, seed=0),
     }
-    print(f"{adv.cards.hardware()}\n{'explorer':20} {'control':8} {'ms to the picture':>18} {'as a figure':>12}")
+    print(f"{adv.cards.hardware()}\n{'explorer':20} {'control':9} {'ms to the picture':>18} {'as a figure':>12}")
     for name, explorer in explorers.items():
-        control = next(name for name in ("cluster", "epsilon", "radius") if name in explorer.controls)
+        control = next(name for name in ("cluster", "epsilon", "radius", "selection") if name in explorer.controls)
         slider = explorer.controls[control]
         if control == "cluster":
             explorer.controls["column"].value = 2
 
-        def change(count: int, slider: object = slider) -> None:
-            slider.value = 1 + count % 16
+        def change(count: int, slider: object = slider, name: str = name) -> None:
+            slider.value = list(range(count % 16, 10_000, 16)) if name == "explore_embedding" else 1 + count % 16
 
-        print(f"{name:20} {control:8} {median_ms(change):18.1f} {median_ms(figures[name]):12.1f}")
+        print(f"{name:20} {control:9} {median_ms(change):18.1f} {median_ms(figures[name]):12.1f}")
 
 
 if __name__ == "__main__":

@@ -31,14 +31,17 @@ class Explorer(widgets.VBox):
 
     `controls` maps names to widgets: ``explorer.controls["radius"].value = 4`` does what a reader's hand does.
     `picture` is an ipywidgets Image (PNG), `words` the sentence below it. Shown where no kernel lives (on GitHub, on a
-    page), the explorer leaves its last picture.
+    page), the explorer leaves its last picture, or the PNG that `still` returns.
     """
 
-    def __init__(self, controls: Mapping[str, widgets.Widget], draw: Drawing) -> None:
+    def __init__(
+        self, controls: Mapping[str, widgets.Widget], draw: Drawing, still: Callable[[], bytes] | None = None
+    ) -> None:
         self.picture, self.words = widgets.Image(format="png"), widgets.HTML()
         row = widgets.HBox(list(controls.values()), layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__([row, self.picture, self.words])
         self.controls, self._draw = dict(controls), draw
+        self._still = still or (lambda: self.picture.value)
         for control in self.controls.values():
             control.observe(self._follow, "value")
         self._follow()
@@ -51,7 +54,7 @@ class Explorer(widgets.VBox):
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         bundle = super()._repr_mimebundle_()
-        return bundle | {"image/png": base64.b64encode(self.picture.value).decode(), "text/plain": self.words.value}
+        return bundle | {"image/png": base64.b64encode(self._still()).decode(), "text/plain": self.words.value}
 
 
 def as_set(images: Images | Tensor | np.ndarray) -> Tensor:
@@ -62,14 +65,14 @@ def as_set(images: Images | Tensor | np.ndarray) -> Tensor:
     return x.detach().cpu()
 
 
-def below(top: Image.Image, figure: Figure) -> Image.Image:
-    """Put a matplotlib figure below a picture."""
-    return _joined(top, _pixels(figure), (0, top.height))
+def below(top: Image.Image, bottom: Image.Image) -> Image.Image:
+    """Put one picture below another."""
+    return _joined(top, bottom, (0, top.height))
 
 
-def beside(left: Image.Image, figure: Figure) -> Image.Image:
-    """Put a matplotlib figure to the right of a picture."""
-    return _joined(left, _pixels(figure), (left.width, 0))
+def beside(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Put one picture to the right of another."""
+    return _joined(left, right, (left.width, 0))
 
 
 def _joined(first: Image.Image, second: Image.Image, place: tuple[int, int]) -> Image.Image:
@@ -80,7 +83,8 @@ def _joined(first: Image.Image, second: Image.Image, place: tuple[int, int]) -> 
     return canvas
 
 
-def _pixels(figure: Figure) -> Image.Image:
+def pixels(figure: Figure) -> Image.Image:
+    """Draw a matplotlib figure."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
@@ -133,5 +137,10 @@ def gallery(images: Tensor, *, columns: int) -> Image.Image:
 
 
 def _enlarged(image: Tensor, side: int) -> Image.Image:
-    pixels = (255 * image.clamp(0, 1)).round().byte().expand(3, -1, -1).permute(1, 2, 0).numpy()
-    return Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
+    return as_picture(image).resize((side, side), Image.Resampling.NEAREST)
+
+
+def as_picture(image: Tensor) -> Image.Image:
+    """Turn an image ``(c, h, w)`` in [0, 1], of one channel or three, into Pillow's."""
+    pixels = (255 * image.clamp(0, 1)).round().byte().expand(3, -1, -1).permute(1, 2, 0)
+    return Image.fromarray(np.ascontiguousarray(pixels.numpy()))

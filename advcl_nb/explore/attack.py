@@ -18,7 +18,7 @@ from advcl_nb._check import require
 from advcl_nb.attacks import L2, Linf, pgd_path
 from advcl_nb.autoattack import attackable
 from advcl_nb.data import Images
-from advcl_nb.explore._base import Explorer, as_set, below, row_of_tiles, slider, tick_box
+from advcl_nb.explore._base import Explorer, as_set, below, pixels, row_of_tiles, slider, tick_box
 from advcl_nb.frequency import radial_spectrum
 from advcl_nb.plots._grid import around_grey, as_batch
 from advcl_nb.plots._style import INK, SMALL, Picture, by_name, colors_of, figure, percent_axis
@@ -71,7 +71,7 @@ def explore_attack(
             tiles[f"{name} attacked".strip()] = made.image[0]
         said = [_said(name, made, known) for name, made in found.items()]
         words = f"{known[int(label)]} under {threat}: {'; '.join(said)}. Changes are magnified."
-        return below(row_of_tiles(tiles), _curves(found, one, known)), words
+        return below(row_of_tiles(tiles), pixels(_curves(found, one, known))), words
 
     return Explorer(_controls(len(x)), draw)
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from ipywidgets import Dropdown
-from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
 from advcl_nb._check import require
 from advcl_nb.clustering import ClusterQuality, cluster_quality
 from advcl_nb.data import Images
-from advcl_nb.explore._base import Explorer, as_set, beside, gallery, slider
+from advcl_nb.explore._base import Explorer, as_set, beside, gallery, pixels, slider
 from advcl_nb.plots._grid import as_batch
-from advcl_nb.plots._style import INK, PALETTE, by_name, class_colors, figure, percent_axis, plain_ticks
+from advcl_nb.plots._style import INK, PALETTE, Picture, by_name, class_colors, figure, percent_axis, plain_ticks
 
 SHOWN = 32  # images of a cluster
 MEASURES = {"purity": PALETTE[0], "nmi": PALETTE[1]}
@@ -53,7 +53,11 @@ def explore_clusters(
         if len(found):
             words += f", most of them {names[int(counts.argmax())]} {counts.max() / counts.sum():.0%}"
         words += f". All clusters: purity {quality.purity:.1%}, NMI {quality.nmi:.2f}."
-        return _with_figure(shown, counts, names, qualities[source], column), words
+        return beside(beside(shown, pixels(_bars(counts, names))), curves(source, column)), words
+
+    @functools.cache
+    def curves(source: str, column: int) -> Image.Image:
+        return pixels(_curves(qualities[source], column))
 
     options = [(f"K = {quality.clusters}", k) for k, quality in enumerate(next(iter(qualities.values())))]
     controls = {
@@ -83,20 +87,19 @@ def _columns(table: Tensor, name: str, n: int) -> list[Tensor]:
     return list(table.cpu().long().T)
 
 
-def _with_figure(
-    shown: Image.Image, counts: Tensor, names: Sequence[str], qualities: Sequence[ClusterQuality], column: int
-) -> Image.Image:
-    """Put the gallery beside the bars of the classes and the curves over K."""
-    picture, (bars, curves) = figure(6.4, 2.7, 1, 2)
-    bars.barh(range(len(names)), counts.tolist(), color=class_colors(len(names)))
-    bars.set_yticks(range(len(names)), names)
-    bars.invert_yaxis()
-    bars.set_xlabel("images in the cluster")
-    _draw_curves(curves, qualities, column)
-    return beside(shown, picture)
+def _bars(counts: Tensor, names: Sequence[str]) -> Picture:
+    """Draw how many images of each class a cluster has."""
+    picture, (axes,) = figure(3.2, 2.7)
+    axes.barh(range(len(names)), counts.tolist(), color=class_colors(len(names)))
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xlabel("images in the cluster")
+    return picture
 
 
-def _draw_curves(axes: Axes, qualities: Sequence[ClusterQuality], column: int) -> None:
+def _curves(qualities: Sequence[ClusterQuality], column: int) -> Picture:
+    """Draw purity and NMI against K, with the chosen K marked."""
+    picture, (axes,) = figure(3.2, 2.7)
     counts = [quality.clusters for quality in qualities]
     for place, (measure, color) in enumerate(MEASURES.items()):
         values = [getattr(quality, measure) for quality in qualities]
@@ -107,3 +110,4 @@ def _draw_curves(axes: Axes, qualities: Sequence[ClusterQuality], column: int) -
     plain_ticks(axes, sorted(set(counts)))
     percent_axis(axes, "agreement with the classes")
     axes.set_xlabel("number of clusters K")
+    return picture

@@ -29,7 +29,7 @@ def explore_frequency(images: Images | Tensor | np.ndarray, *, radius: float = 8
     h, w = x.shape[2:]
     parts = x[:SAMPLE].split(50)  # some at a time: photographs are large
     mean_power = sum(power_spectrum(as_batch(part)).sum(0) for part in parts) / len(x[:SAMPLE])
-    largest = float(np.hypot(h // 2, w // 2)) + 0.5
+    largest = np.floor(2 * np.hypot(h // 2, w // 2)) / 2 + 0.5
 
     def draw(image: int, radius: float, spectrum: str) -> tuple[Image.Image, str]:
         one = as_batch(x[image : image + 1])

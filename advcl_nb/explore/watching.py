@@ -1,0 +1,135 @@
+"""Follow a training loop: how far it is, its losses as they fall, and a button that ends it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import ipywidgets as widgets
+from IPython import get_ipython
+from IPython.display import display
+from jupyter_ui_poll import ui_events
+
+from advcl_nb._check import require
+from advcl_nb.plots.training import BESIDE, show_history
+
+PAUSE = 10  # at most one part in so many of the time goes into drawing
+Row = Mapping[str, float]
+
+
+def watch(epochs: Iterable[Row]) -> Watch:
+    """Follow a training loop with a progress bar, live curves and a button that ends it.
+
+    Write ``for row in adv.watch(adv.pretrain_epochs(state, images)): ...``. `epochs` is any iterable of rows, mappings
+    from names to numbers; "loss", "accuracy" and other names become curves over "epoch" (over the count of rows
+    without one), and "seconds_left" or the length of `epochs` moves the bar. The stop button ends the loop after the
+    row at hand, and the state goes on from there when it is trained again; ``every=10`` in `adv.pretrain_epochs` gives
+    a row, and a chance to stop, every ten steps. Where a front end sends no clicks to a busy kernel, interrupt the
+    kernel instead: the state stays usable too. Outside Jupyter a row is a line of text, at most one a second. Raises
+    ValueError for what gives no rows of numbers.
+    """
+    return Watch(epochs)
+
+
+class Watch(widgets.VBox):
+    """A loop's rows, to iterate over, with a progress bar, a button to stop them, and their curves.
+
+    `stop` is the button, `bar` the progress bar (0 to 1), `words` the sentence about the last row, `picture` the
+    curves (PNG), and `rows` the rows so far.
+    """
+
+    def __init__(self, epochs: Iterable[Row]) -> None:
+        self.bar = widgets.FloatProgress(value=0.0, max=1.0, description="trained", layout={"width": "30em"})
+        self.stop = widgets.Button(description="Stop", icon="stop", tooltip="End the loop after the row at hand")
+        self.words, self.picture = widgets.HTML("waiting for the first row"), widgets.Image(format="png")
+        super().__init__([widgets.HBox([self.bar, self.stop]), self.words, self.picture])
+        self.rows: list[dict[str, float]] = []
+        self._epochs, self._stopped, self._length = iter(epochs), False, getattr(epochs, "__len__", lambda: 0)()
+        self.stop.on_click(self._end)
+
+    def _end(self, button: widgets.Button) -> None:
+        self._stopped, button.description = True, "Stopping"
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows until there are no more, or the button is pressed."""
+        self._stopped = False
+        with self._notebook() if hasattr(get_ipython(), "kernel") else self._terminal() as show:
+            while not self._stopped and (row := next(self._epochs, None)) is not None:
+                self._take(row)
+                show()
+                yield row
+
+    @contextlib.contextmanager
+    def _notebook(self) -> Iterator[Callable[[], None]]:
+        """Show the widget; redraw it as often as is cheap, and at the end, also after a break or an error."""
+        handle, due = display(self, display_id=True), 0.0
+        self.stop.disabled, self.stop.description = False, "Stop"
+
+        def show() -> None:
+            nonlocal due
+            look(10)
+            if (start := time.perf_counter()) > due:
+                self._draw()
+                due = time.perf_counter() + PAUSE * (time.perf_counter() - start)
+
+        with _clicks(self.stop) as look:
+            try:
+                yield show
+            finally:
+                self._draw()
+                self.stop.disabled, self.stop.description = True, "Stopped" if self._stopped else "Ended"
+                handle.update(self)  # leaves the last picture where no kernel lives
+
+    @contextlib.contextmanager
+    def _terminal(self) -> Iterator[Callable[[], None]]:
+        """Print a row as a line, at most one a second, and the last one in any case."""
+        printed, due = "", 0.0
+
+        def show(late: bool = False) -> None:
+            nonlocal printed, due
+            if self.rows and self.words.value != printed and (late or time.perf_counter() > due):
+                printed, due = self.words.value, time.perf_counter() + 1
+                print(printed, flush=True)
+
+        try:
+            yield show
+        finally:
+            show(late=True)
+
+    def _take(self, row: object) -> None:
+        numbers = isinstance(row, Mapping) and all(isinstance(value, int | float) for value in row.values())
+        todo = "Pass what adv.pretrain_epochs or adv.finetune_epochs returns."
+        require(numbers and len(row) > 0, "epochs", "rows that map names to numbers", row, todo)
+        self.rows.append({"epoch": len(self.rows) + 1} | dict(row))
+        spent, left = row.get("seconds", 0.0), row.get("seconds_left")
+        if self._length or left is not None:
+            self.bar.value = len(self.rows) / self._length if self._length else spent / max(spent + left, 1e-9)
+        self.words.value = self._said()
+
+    def _said(self) -> str:
+        row = self.rows[-1]
+        told = [f"epoch {row['epoch']:.2f}", *(f"{name} {row[name]:.4g}" for name in row if name not in BESIDE)]
+        told += [f"{row['images_per_second']:.0f} images/s"] if "images_per_second" in row else []
+        return ", ".join(told + ([f"{row['seconds_left']:.0f} s left"] if "seconds_left" in row else []))
+
+    def _draw(self) -> None:
+        if self.rows and set(self.rows[0]) - BESIDE:
+            self.picture.value = show_history(self.rows)._repr_png_()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        bundle = super()._repr_mimebundle_() | {"text/plain": self.words.value}
+        still = {"image/png": base64.b64encode(self.picture.value).decode()} if self.picture.value else {}
+        return bundle | still
+
+
+def _clicks(button: widgets.Button) -> contextlib.AbstractContextManager:
+    """Return a context of a function that looks at so many clicks, for the loop keeps the kernel busy.
+
+    From version 7 on, ipykernel takes clicks in a thread of their own, where the front end asks for it; 7.4 sends them
+    to the busy thread all the same where that one changed the button last, unless it forgets.
+    """
+    vars(button.comm).pop("_reply_subshell_id", None)
+    polls = hasattr(get_ipython().kernel, "do_one_iteration")
+    return ui_events() if polls else contextlib.nullcontext(lambda count: None)
