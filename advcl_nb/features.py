@@ -162,7 +162,7 @@ def alignment(a: Tensor, b: Tensor) -> float:
 
 
 def uniformity(features: Tensor, *, t: float = 2.0) -> float:
-    """Return the log of the mean of exp(-t |x - y|^2) over the pairs of distinct rows of ``(n, d)``, on unit length.
+    """Return the log of the mean of ``exp(-t |x - y|^2)`` over pairs of distinct rows of ``(n, d)``, on unit length.
 
     In [-4t, 0]; 0 where all have one direction, and lower the more evenly they cover the sphere (Wang and Isola 2020).
     Some rows at a time. Raises ValueError for fewer than two rows, numbers not finite, and t <= 0.

@@ -92,7 +92,7 @@ def invert_features(
     """Return images in [0, 1], found from `start`, whose features h(x) match `features` ``(n, d)``.
 
     `start` are float images ``(n, c, h, w)`` in [0, 1], one a row, for example noise around mid-grey. Each step moves
-    an image by `alpha` (Euclidean norm over its pixels) down the normalised gradient of |h(x) - h| / |h|: `adv.pgd`
+    an image by `alpha` (Euclidean norm over its pixels) down the normalised gradient of ``|h(x) - h| / |h|``: `adv.pgd`
     in an L2 ball that never binds. What a robust encoder keeps of an image can then be seen (Engstrom et al. 2019,
     "Adversarial robustness as a prior for learned representations"). Eval mode and float32; `branch` as
     in `extract_features`; the encoder comes back as it was. Raises ValueError for features or starts that do not fit.

@@ -1,4 +1,4 @@
-"""The tools behind `make notebooks`: what they execute, keep and write as pages."""
+"""The tool behind `make notebooks`: what it executes, keeps and hands to the site."""
 
 import importlib.util
 import sys
@@ -26,7 +26,8 @@ def test_a_failing_cell_is_named_and_the_file_stays_as_it_was(tool, tmp_path, mo
     monkeypatch.setattr(tool, "FOLDER", tmp_path)
     path = tmp_path / "01_fails.ipynb"
     here = "from pathlib import Path\nprint(Path.cwd().name)"
-    nbformat.write(new_notebook(cells=[new_code_cell(here), new_code_cell("1 / 0"), new_code_cell("print(2)")]), path)
+    kept = new_code_cell("print(2)", outputs=[new_output("stream", text="of an earlier run")], execution_count=3)
+    nbformat.write(new_notebook(cells=[new_code_cell(here), new_code_cell("1 / 0"), kept]), path)
     before = path.read_bytes()
     run = tool.execute(path)
     assert run.failure == "cell 2: ZeroDivisionError: division by zero"
@@ -51,25 +52,36 @@ def test_tidy_drops_what_no_reader_sees_and_keeps_the_rest(tool):
     assert tidied.metadata == {"tags": ["a"]}
 
 
-def test_pages_draw_formulas_link_to_one_another_and_fetch_nothing(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["pages"], "version", lambda name: "1.0")
-    text = "# First *one*\n\nTeaches $x^2$. More.\n\n`$HOME`, [next](02_b.ipynb)"
-    first = new_notebook(cells=[new_markdown_cell(text), new_code_cell("print('$5 and $6')")])
-    runs = [
-        tool.Run(tmp_path / name, notebook, 90.0, failure)
-        for name, notebook, failure in [
-            ("01_a.ipynb", first, ""),
-            ("02_b.ipynb", new_notebook(cells=[new_markdown_cell("# Second")]), "cell 2: OSError: gone"),
-            ("solutions/01_a.ipynb", new_notebook(cells=[new_markdown_cell("# Answers")]), ""),
-        ]
-    ]
-    index = tool.write_site(runs, tmp_path, tmp_path / "site", "smoke").read_text()
-    page = (tmp_path / "site" / "01_a.html").read_text()
-    assert "<msup><mi>x</mi><mn>2</mn></msup>" in page and "<code>$HOME</code>" in page and "$6" in page
-    assert 'href="02_b.html">next' in page and 'href="02_b.html">Next' in page and 'href="solutions/01_a.html"' in page
-    assert 'href="../01_a.html"' in (tmp_path / "site" / "solutions" / "01_a.html").read_text()
-    assert "OSError: gone" in (tmp_path / "site" / "02_b.html").read_text()
-    assert ">First one</a>" in index and "Teaches" in index and "More." not in index and "1.5 min" in index
-    written = index + page
-    assert "<script" not in written and "src=" not in written
-    assert "http" not in written.replace('xmlns="http://www.w3.org/1998/Math/MathML"', "")
+def test_copies_say_how_they_ran_and_what_stopped_them(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "version", lambda name: "1.0")
+    monkeypatch.setattr(tool, "FOLDER", tmp_path)
+    kept = new_notebook(cells=[new_markdown_cell("# Answers"), new_code_cell("1 / 0")])
+    run = tool.Run(tmp_path / "solutions" / "01_a.ipynb", kept, 90.0, "cell 2: ZeroDivisionError: division by zero")
+    stale = tmp_path / "copies" / "02_b.ipynb"
+    stale.parent.mkdir()
+    stale.touch()
+    tool.write_copies([run], tmp_path / "copies", "smoke")
+    copied = nbformat.read(tmp_path / "copies" / "solutions" / "01_a.ipynb", as_version=4).cells
+    assert [cell.source for cell in copied if cell in kept.cells] == ["# Answers", "1 / 0"]
+    assert "division by zero" in copied[1].source and "preset smoke" in copied[-1].source
+    assert len(kept.cells) == 2 and not stale.exists()
+
+
+def test_a_failed_notebook_fails_the_run_and_is_rendered_all_the_same(tool, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tool, "version", lambda name: "1.0")
+    for name, folder in {"ROOT": ".", "FOLDER": "notebooks", "EXECUTED": "executed"}.items():
+        monkeypatch.setattr(tool, name, tmp_path / folder)
+    path = tmp_path / "notebooks" / "01_a.ipynb"
+    path.parent.mkdir()
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# A")]), path)
+    failed = tool.Run(path, nbformat.read(path, as_version=4), 1.0, "cell 1: OSError: gone")
+    monkeypatch.setattr(tool, "execute", lambda path: failed)
+    monkeypatch.setattr(tool.build_site, "build", lambda executed: int(not (executed / "01_a.ipynb").exists()))
+    monkeypatch.setattr(sys, "argv", ["run_notebooks.py", "--write", str(path)])
+    monkeypatch.setenv("ADVCL_PRESET", "smoke")
+    before = path.read_bytes()
+    assert tool.main() == 1
+    assert path.read_bytes() == before
+    assert "01_a.ipynb: cell 1: OSError: gone" in capsys.readouterr().out
+    monkeypatch.setattr(tool, "execute", lambda path: failed._replace(failure=""))
+    assert tool.main() == 0

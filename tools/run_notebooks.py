@@ -1,30 +1,36 @@
-"""Execute the notebooks in order and write them as pages with an index under build/site.
+"""Execute the notebooks in order, keep copies under build/notebooks, and build the site under build/site from them.
 
     python tools/run_notebooks.py [--write] [notebook ...]
 
 The preset is $ADVCL_PRESET, else teach. The notebooks themselves change only with --write, which keeps the new outputs.
-Exits with 1 if a cell failed; the other notebooks are executed all the same.
+Exits with 1 if a cell or the site failed; the other notebooks are executed all the same, and all get their pages.
 """
 
 import argparse
 import asyncio
 import contextlib
+import copy
 import os
+import platform
+import shutil
 import signal
 import sys
 import time
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import build_site
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat import NotebookNode
-from pages import write_site
+from nbformat.v4 import new_markdown_cell
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
-SITE = ROOT / "build" / "site"
+EXECUTED = ROOT / "build" / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
@@ -63,7 +69,7 @@ class Progress:
 
 def execute(path: Path) -> Run:
     """The notebook at `path`, executed by a fresh kernel in its own folder; an error ends it and is recorded."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = without_outputs(nbformat.read(path, as_version=4))
     progress = Progress(str(path.relative_to(FOLDER)), len(notebook.cells))
     client = NotebookClient(
         notebook,
@@ -88,6 +94,14 @@ def execute(path: Path) -> Run:
     return Run(path, tidy(notebook), progress.seconds, failure)
 
 
+def without_outputs(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with no kept output, so that after a failure nothing old stands below it."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
 def stop_on_interrupt(notebook: NotebookNode) -> None:
     """Take back the key that nbclient has just taken: Ctrl-C ends this program, not one kernel after the other."""
     with contextlib.suppress(NotImplementedError):  # Windows, where nbclient takes nothing
@@ -110,6 +124,24 @@ def is_dead_widget(output: NotebookNode) -> bool:
     """Whether the output is a widget (a progress bar too) with no picture beside it: without its kernel it is blank."""
     data = output.get("data", {})
     return WIDGET in data and set(data) <= {WIDGET, "text/plain"}
+
+
+def write_copies(runs: list[Run], folder: Path, preset: str) -> None:
+    """Write what was executed to `folder` in place of what is there, with a line on the run, and on what stopped it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for run in runs:
+        notebook, path = copy.deepcopy(run.notebook), folder / run.path.relative_to(FOLDER)
+        notebook.cells.append(new_markdown_cell(f"---\n*Executed in {run.seconds:.0f} s {made_with(preset)}*"))
+        if run.failure:
+            what = f":::{{error}}\nThis run failed.\n```text\n{run.failure}\n```\n:::"
+            notebook.cells.insert(1, new_markdown_cell(what))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, path)
+
+
+def made_with(preset: str) -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in ("advcl_nb", "torch", "torchvision", "numpy"))
+    return f"on {date.today()} with the preset {preset}: {packages}, Python {platform.python_version()}."
 
 
 def find_notebooks(names: list[str]) -> list[Path]:
@@ -138,9 +170,10 @@ def main() -> int:
             nbformat.write(run.notebook, run.path)
         if run.failure:
             print(f"{run.path.relative_to(ROOT)}: {run.failure}")
-    index = write_site(runs, FOLDER, SITE, preset)
-    print(f"{sum(run.seconds for run in runs) / 60:.1f} minutes. Open {index}")
-    return 1 if any(run.failure for run in runs) else 0
+    print(f"executed in {sum(run.seconds for run in runs) / 60:.1f} minutes", flush=True)
+    write_copies(runs, EXECUTED, preset)
+    site_failed = build_site.build(EXECUTED)
+    return int(any(run.failure for run in runs) or site_failed)
 
 
 if __name__ == "__main__":
