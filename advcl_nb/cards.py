@@ -25,6 +25,7 @@ from advcl_nb.score import Score
 SCHEMA = 1
 SCORE_FIELDS = {"metric", "attack", "value", "correct", "n", "low", "high"}
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
+PACKAGED = Path(__file__).parent / "_results"  # where a wheel has the committed cards
 
 
 @dataclass(frozen=True)
@@ -135,10 +136,12 @@ def write_card(card: Card, folder: str | Path | None = None) -> Path:
 def read_cards(folder: str | Path | None = None) -> Cards:
     """Read and validate every card in `folder` (by default ``data/results``), in the order of their names.
 
-    Raises ValueError, naming the file, where one is not a card of this schema.
+    Where there is no ``data/results``, an installed package reads the committed cards, which it carries. Raises
+    ValueError, naming the file, where one is not a card of this schema.
     """
-    folder = results_folder() if folder is None else Path(folder)
-    return Cards(_read_card(path) for path in sorted(folder.glob("*.json")))
+    if folder is None:
+        folder = results_folder() if results_folder().is_dir() else PACKAGED
+    return Cards(_read_card(path) for path in sorted(Path(folder).glob("*.json")))
 
 
 def results_folder() -> Path:
