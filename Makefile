@@ -7,7 +7,7 @@ BIN = .venv/bin
 READY = .venv/ready
 NOTEBOOKS = $(BIN)/python tools/run_notebooks.py
 
-.PHONY: help setup notebooks test lab data reproduce outputs soak clean
+.PHONY: help setup notebooks site test lab data reproduce outputs browser wheel soak clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1 #/p' Makefile | awk -F ' # ' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -19,8 +19,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install -e ".[lab,test]" -c constraints.txt
 	touch $(READY)
 
-notebooks: $(READY)  ## execute all notebooks and write them as pages under build/site (ADVCL_PRESET, default teach)
+notebooks: $(READY)  ## execute all notebooks and build the site from them (ADVCL_PRESET, default teach)
 	$(NOTEBOOKS)
+
+site: $(READY)  ## build the site under build/site from the outputs that the notebooks keep
+	$(BIN)/python tools/build_site.py
 
 test: $(READY)  ## ruff, pytest, and every notebook on the smoke preset
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python tools/run_tests.py
@@ -37,6 +40,13 @@ reproduce: $(READY)  ## make every committed card and encoder of PRESET (teach o
 
 outputs: $(READY)  ## execute the notebooks with teach and keep the outputs in them, ready to commit
 	ADVCL_PRESET=teach $(NOTEBOOKS) --write
+	$(BIN)/python tools/pictures.py
+
+browser: $(READY)  ## every notebook and explorer in JupyterLab and a headless Chromium, pictures to build/browser
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m browser -n 2 tests/browser
+
+wheel: $(READY)  ## install the wheel into an empty environment and run notebooks 00 and 01 there (minutes, gigabytes)
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
 soak: $(READY)  ## the slow proofs that make test leaves out
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m soak
