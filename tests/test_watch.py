@@ -49,6 +49,13 @@ def test_in_a_notebook_the_widget_shows_itself_and_leaves_its_curves(notebook):
     assert bundle["text/plain"] == watcher.words.value == "epoch 3.00, loss 1, 0 s left"
 
 
+def test_a_name_tells_one_loop_from_another(notebook):
+    watcher, nameless = adv.watch(ROWS, name="AFF"), adv.watch(ROWS)
+    assert list(watcher) == list(nameless)
+    assert watcher.words.value == "AFF: " + nameless.words.value and watcher.bar.description == "AFF"
+    assert watcher.picture.value != nameless.picture.value  # it has a legend
+
+
 def test_the_bar_knows_seconds_left_or_a_length(notebook):
     for rows, expected in ((iter(ROWS), [1 / 3, 2 / 3, 1]), ([{"loss": 1.0}] * 4, [0.25, 0.5, 0.75, 1])):
         watcher = adv.watch(rows)

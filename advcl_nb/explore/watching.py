@@ -19,7 +19,7 @@ PAUSE = 10  # at most one part in so many of the time goes into drawing
 Row = Mapping[str, float]
 
 
-def watch(epochs: Iterable[Row]) -> Watch:
+def watch(epochs: Iterable[Row], *, name: str = "") -> Watch:
     """Follow a training loop with a progress bar, live curves and a button that ends it.
 
     Write ``for row in adv.watch(adv.pretrain_epochs(state, images)): ...``. `epochs` is any iterable of rows, mappings
@@ -27,10 +27,10 @@ def watch(epochs: Iterable[Row]) -> Watch:
     without one), and "seconds_left" or the length of `epochs` moves the bar. The stop button ends the loop after the
     row at hand, and the state goes on from there when it is trained again; ``every=10`` in `adv.pretrain_epochs` gives
     a row, and a chance to stop, every ten steps. Where a front end sends no clicks to a busy kernel, interrupt the
-    kernel instead: the state stays usable too. Outside Jupyter a row is a line of text, at most one a second. Raises
-    ValueError for what gives no rows of numbers.
+    kernel instead: the state stays usable too. Outside Jupyter a row is a line of text, at most one a second. `name`
+    tells one loop from another. Raises ValueError for what gives no rows of numbers.
     """
-    return Watch(epochs)
+    return Watch(epochs, name)
 
 
 class Watch(widgets.VBox):
@@ -40,12 +40,13 @@ class Watch(widgets.VBox):
     curves (PNG), and `rows` the rows so far.
     """
 
-    def __init__(self, epochs: Iterable[Row]) -> None:
-        self.bar = widgets.FloatProgress(value=0.0, max=1.0, description="trained", layout={"width": "30em"})
+    def __init__(self, epochs: Iterable[Row], name: str = "") -> None:
+        wide = {"style": {"description_width": "initial"}, "layout": {"width": "30em"}}
+        self.bar = widgets.FloatProgress(value=0.0, max=1.0, description=name or "trained", **wide)
         self.stop = widgets.Button(description="Stop", icon="stop", tooltip="End the loop after the row at hand")
         self.words, self.picture = widgets.HTML("waiting for the first row"), widgets.Image(format="png")
         super().__init__([widgets.HBox([self.bar, self.stop]), self.words, self.picture])
-        self.rows: list[dict[str, float]] = []
+        self.rows, self.name = [], name
         self._epochs, self._stopped, self._length = iter(epochs), False, getattr(epochs, "__len__", lambda: 0)()
         self.stop.on_click(self._end)
 
@@ -110,13 +111,17 @@ class Watch(widgets.VBox):
 
     def _said(self) -> str:
         row = self.rows[-1]
-        told = [f"epoch {row['epoch']:.2f}", *(f"{name} {row[name]:.4g}" for name in row if name not in BESIDE)]
+        told = [
+            f"{self.name}: " * bool(self.name) + f"epoch {row['epoch']:.2f}",
+            *(f"{name} {row[name]:.4g}" for name in row if name not in BESIDE),
+        ]
         told += [f"{row['images_per_second']:.0f} images/s"] if "images_per_second" in row else []
         return ", ".join(told + ([f"{row['seconds_left']:.0f} s left"] if "seconds_left" in row else []))
 
     def _draw(self) -> None:
         if self.rows and set(self.rows[0]) - BESIDE:
-            self.picture.value = show_history(self.rows)._repr_png_()
+            rows = {self.name: self.rows} if self.name else self.rows
+            self.picture.value = show_history(rows)._repr_png_()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         bundle = super()._repr_mimebundle_() | {"text/plain": self.words.value}
