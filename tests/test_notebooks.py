@@ -1,14 +1,22 @@
 """What every committed notebook keeps to; that they run is checked by nbval."""
 
 import ast
+import importlib.util
 import re
+import shlex
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
+from packaging.requirements import Requirement
 
-FOLDER = Path(__file__).resolve().parent.parent / "notebooks"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "notebooks"
+ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 MAIN = sorted(FOLDER.glob("[0-9]*.ipynb"))
 SOLUTIONS = sorted(FOLDER.glob("solutions/[0-9]*.ipynb"))
 PRIVATE = re.compile(r"\b(?:advcl_nb|adv)(?:\.\w+)*\._(?!_)|from advcl_nb[\w.]* import [^\n]*\b_(?!_)")
@@ -32,9 +40,8 @@ def code_cells(path: Path) -> list[NotebookNode]:
 
 
 def code(path: Path) -> str:
-    """All code of a notebook, without IPython's own lines."""
-    lines = [line for cell in code_cells(path) for line in cell.source.splitlines()]
-    return "\n".join(line for line in lines if not line.startswith(("%", "!")))
+    """All code of a notebook as Python; IPython's own lines become calls."""
+    return "\n".join(TransformerManager().transform_cell(cell.source) for cell in code_cells(path))
 
 
 def headings(path: Path) -> str:
@@ -97,6 +104,33 @@ def test_keeps_nothing_volatile(path):
     counts = [cell.execution_count for cell in code_cells(path)]
     assert counts == list(range(1, len(counts) + 1)), "`make outputs` executes every cell once, in order"
     assert "widgets" not in read(path).metadata, "`make outputs` keeps what a reader sees and no more"
+
+
+@every
+@pytest.mark.parametrize("missing", [True, False])
+def test_installs_the_package_first_where_it_is_missing(path, missing, monkeypatch):
+    first, asked = read(path).cells[1], []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if missing and name == "advcl_nb" else "a spec")
+    shell = SimpleNamespace(run_line_magic=lambda magic, line: asked.append([magic, *shlex.split(line)]))
+    exec(TransformerManager().transform_cell(first.source), {"get_ipython": lambda: shell})
+    assert not first.outputs and len(asked) == missing
+    for magic, *options, wanted in asked:
+        assert [magic, *options] == ["pip", "install", "-q"]
+        requirement = Requirement(wanted)
+        assert (requirement.name, requirement.url) == ("advcl_nb", f"git+{ADDRESS}")
+
+
+@main
+def test_the_readme_opens_it_away_from_a_clone(path):
+    project = ADDRESS.removeprefix("https://github.com/")
+    (row,) = (line for line in (ROOT / "README.md").read_text().splitlines() if f"](notebooks/{path.name})" in line)
+    links = dict(re.findall(r"\[(\w+)\]\((\S+?)\)", row))
+    assert links["Colab"] == f"https://colab.research.google.com/github/{project}/blob/main/notebooks/{path.name}"
+    assert links["Binder"] == f"https://mybinder.org/v2/gh/{project}/main?labpath=notebooks/{path.name}"
+
+
+def test_the_readme_installs_from_the_address():
+    assert f'pip install "advcl_nb @ git+{ADDRESS}"' in (ROOT / "README.md").read_text()
 
 
 @main
