@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from advcl_nb._check import require
 from advcl_nb._loop import Row, make_optimizer, run
+from advcl_nb._ranks import Ranks
 from advcl_nb.attacks import pgd
 from advcl_nb.config import Config, PretrainConfig
 from advcl_nb.data import Images, to_float
@@ -27,7 +28,8 @@ from advcl_nb.views import Views, draw_views, make_views
 class PretrainState:
     """Everything that changes in a run; saving it is saving the run.
 
-    step: finished updates. history: the rows so far. sums: loss parts since the last row.
+    step: finished updates. history: the rows so far. sums: loss parts since the last row. ranks: the processes that
+    train together (see `join`); not saved.
     """
 
     config: Config
@@ -36,6 +38,7 @@ class PretrainState:
     step: int = 0
     history: list[Row] = field(default_factory=list)
     sums: dict[str, Tensor | float] = field(default_factory=dict)
+    ranks: Ranks = Ranks()
 
     @classmethod
     def start(cls, config: Config, *, device: str | torch.device = "cpu") -> PretrainState:
@@ -47,6 +50,16 @@ class PretrainState:
         if settings.channels_last:
             model.encoder.to(memory_format=torch.channels_last)
         return cls(config, model, make_optimizer(settings, model.parameters()))
+
+    def join(self, fabric: object) -> None:
+        """Train on in every process of a launched Lightning `Fabric`, each with its share of every batch.
+
+        All processes call it with the same state, and then `pretrain_epochs` with the same images. Negatives are the
+        whole batch's, and gradients are those of the whole batch; on GPUs batch norm is over the whole batch too.
+        """
+        self.ranks = Ranks(fabric)
+        if self.ranks.count > 1 and next(self.model.parameters()).is_cuda:
+            self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
 
     @property
     def encoder(self) -> Encoder:
@@ -68,15 +81,18 @@ def pretrain_step(state: PretrainState, images: Tensor, labels: Tensor | None = 
     _check(state, images, labels)
     streams = Streams(state.settings.seed)
     draw = draw_views(len(images), *images.shape[2:], state.settings.views, generator=streams("views", state.step))
-    views = make_views(to_float(images), draw)
+    mine = state.ranks.share(len(images))
+    views = make_views(to_float(images[mine]), state.ranks.share_draw(draw, len(images)))
+    labels = None if labels is None else labels[mine]
     state.model.train()
     parts = LOSSES[state.settings.method](state, views, labels)
     loss = torch.stack(list(parts.values())).sum()
     state.optimizer.zero_grad()
     loss.backward()
+    state.ranks.mean_gradients(state.model.parameters())
     state.optimizer.step()
     state.step += 1
-    return {name: part.detach() for name, part in ({"loss": loss} | parts).items()}
+    return state.ranks.mean({name: part.detach() for name, part in ({"loss": loss} | parts).items()})
 
 
 def pretrain_epochs(
@@ -199,7 +215,8 @@ def _check(state: PretrainState, images: Tensor, labels: Tensor | None) -> None:
 def _attack(state: PretrainState, loss: Callable[[Tensor], Tensor], images: Tensor, branch: str) -> Tensor:
     """Run the config's attack in its batch-norm mode; under bn_updates="once" it leaves no trace in the statistics."""
     before = running_statistics(state.encoder, branch)
-    generator = Streams(state.settings.seed)("attack", state.step, int(branch == "adv_pseudo"))
+    dice = Streams(state.settings.seed)("attack", state.step, int(branch == "adv_pseudo"))
+    generator = state.ranks.skip(images, dice)
     state.model.train(state.settings.attacked_in == "train")
     adversarial = pgd(loss, images, state.settings.attack, generator=generator)
     state.model.train()
@@ -210,4 +227,5 @@ def _attack(state: PretrainState, loss: Callable[[Tensor], Tensor], images: Tens
 
 
 def _contrast(state: PretrainState, embeddings: list[Tensor]) -> Tensor:
-    return state.settings.contrast_scale * multi_view_nt_xent(embeddings, state.settings.temperature)
+    gathered = [state.ranks.gather(z) for z in embeddings]
+    return state.settings.contrast_scale * multi_view_nt_xent(gathered, state.settings.temperature)

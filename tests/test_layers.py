@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "advcl_nb"
 LAYERS = {
     0: {"_check", "rng"},
-    1: {"frequency", "views", "corruptions", "losses", "mixing", "attacks", "models", "clustering", "score"},
+    1: {"frequency", "views", "_ranks", "corruptions", "losses", "mixing", "attacks", "models", "clustering", "score"},
     2: {"config", "presets", "data", "corrupted", "_shapes", "_plain", "_revive", "_loop", "_batched"},
     3: {"pretrain", "finetune", "evaluate", "autoattack", "sensitivity", "features", "landscape"},
     4: {"report", "_probes", "_masking", "checkpoint", "release", "cards", "plots"},

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from release_schedule import Release, logged_constant, release_step, sup_con_loss
+from reference import Release, release_step
+from release_schedule import FirstStep, logged_constant, sup_con_loss
 
 import advcl_nb as adv
 from advcl_nb import pretrain
@@ -118,7 +119,9 @@ def test_a_step_equals_the_releases_schedule(monkeypatch, double, changes, count
     )
     encoded = []
     release.encoder.register_forward_pre_hook(lambda _, inputs: encoded.append(inputs[1]))
-    truth = release_step(release, base, (starts[0], starts[-1]), (view1, view2, high), pseudo(16), constants)
+    begin, clean = (starts[0], starts[-1]), (view1, view2, high)
+    update = FirstStep(release.parameters(), constants)
+    truth = release_step(release, base, begin, clean, pseudo(16), constants=constants, optimizer=update)
 
     assert (len(seen.forwards), len(encoded)) == forwards
     for (images, begin, result), expected in zip(seen.attacks, (truth.x_cl, truth.x_ce), strict=False):
