@@ -43,7 +43,7 @@ outputs: $(READY)  ## execute the notebooks with teach and keep the outputs in t
 	$(BIN)/python tools/pictures.py
 
 browser: $(READY)  ## every notebook and explorer in JupyterLab and a headless Chromium, pictures to build/browser
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m browser -n 2 tests/browser
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m browser -n 2 -rs tests/browser
 
 wheel: $(READY)  ## install the wheel into an empty environment and run notebooks 00 and 01 there (minutes, gigabytes)
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m wheel tests/test_wheel.py

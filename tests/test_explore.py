@@ -70,7 +70,7 @@ def test_the_mean_of_the_images_is_taken_over_all():
 def test_views_are_those_of_the_draw():
     explorer, x = adv.explore_views(IMAGES, seed=3), IMAGES.x[4:5].float() / 255
     explorer.controls["image"].value, explorer.controls["roll"].value = 4, 7
-    settings = adv.ViewSettings()
+    settings = adv.ViewSettings(padding=2, radius=4.0)  # half of the release's, as the pictures' side
     drawn = adv.draw_views(1, 16, 16, settings, generator=adv.Streams(3)("views", 7))
     views = adv.make_views(x, drawn)
     tiles = tiles_of(explorer)
@@ -194,9 +194,9 @@ def test_the_norm_chooses_which_epsilon_counts(models):
 
 def test_an_attack_needs_classifiers_and_their_labels(models):
     for given, labels, words in (
-        ({}, IMAGES.y, "models: expected one model or more"),
+        ({}, IMAGES.y, "models: expected one torch.nn.Module or more"),
         (models, IMAGES.y + 5, "labels: expected numbers of 10 classes"),
-        (models, IMAGES.y[:3], "labels: expected 12 int64 class numbers"),
+        (models, IMAGES.y[:3], r"labels: expected whole numbers \(12,\)"),
         (Grey(), IMAGES.y % 2, "models: expected logits of the 10 classes from each"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import advcl_nb as adv
+from advcl_nb.explore import embedding
 
 IMAGES = adv.shapes(40, size=16)
 G = torch.Generator().manual_seed(0)
@@ -99,6 +100,25 @@ def test_the_sheet_holds_each_image_at_its_place():
         assert off == others.min() and off < 8  # grey levels; the sheet is a JPEG
 
 
+def test_predictions_may_name_classes_that_no_image_has():
+    labels, predictions = torch.zeros(40, dtype=torch.int64), torch.arange(40) % 7
+    explorer = adv.explore_embedding(POINTS, IMAGES.x, labels, predictions=predictions)
+    assert explorer.controls["selection"].captions[6] == "image 6: class 0, taken for class 6"
+
+
+def test_many_images_share_a_sheet_that_a_browser_can_draw(monkeypatch):
+    few, many = (torch.zeros(1, 1, 60, 30, dtype=torch.uint8).expand(n, 1, 60, 30) for n in (9, 400))
+    monkeypatch.setattr(embedding, "SHEET", 320)  # as 8192 for a quarter of a million
+    assert embedding._canvas(few).sheet_shape == [3, 24, 48]
+    columns, w, h = embedding._canvas(many).sheet_shape
+    assert (columns, w, h) == (20, 8, 16) and columns * h <= 320
+
+
+def test_a_name_is_text_and_no_markup():
+    explorer = adv.explore_embedding(POINTS, IMAGES, IMAGES.y, classes=["<b>", *IMAGES.classes[1:]])
+    assert "&lt;b&gt; 4" in explorer.words.value
+
+
 def test_large_images_are_made_small_in_their_proportions():
     x = torch.rand(5, 1, 120, 60, generator=G)
     canvas = adv.explore_embedding(POINTS[:5], x, torch.zeros(5, dtype=torch.int64)).controls["selection"]
@@ -132,7 +152,8 @@ def test_controls_without_a_choice_are_hidden():
         ({"labels": IMAGES.y[:3]}, r"labels: expected whole numbers \(40,\)"),
         ({"labels": IMAGES.y + 1}, "labels: expected class numbers from 0 to 9"),
         ({"clusters": IMAGES.y.float()}, "clusters: expected whole numbers"),
-        ({"predictions": IMAGES.y + 1}, "predictions: expected class numbers from 0 to 9"),
+        ({"predictions": IMAGES.y + 1}, "predictions: expected class numbers from 0 to 9.*Pass classes="),
+        ({"labels": np.array(["a"] * 40)}, "labels: expected whole numbers"),
         ({"predictions": IMAGES.y - 1}, "predictions: expected whole numbers"),
         ({"points": {"a": POINTS}, "clusters": {"b": IMAGES.y}}, "clusters: expected numbers under the names a"),
         ({"images": IMAGES.x[0]}, "images: expected"),

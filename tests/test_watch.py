@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,7 +35,9 @@ def notebook(monkeypatch):
     return shown
 
 
-def test_in_a_terminal_rows_are_lines(capsys):
+def test_in_a_terminal_rows_are_lines(capsys, monkeypatch):
+    clock = iter([5.0, 5.0, 5.5, 5.9, 6.0])  # asked at each row, and once more when one is printed
+    monkeypatch.setattr(watching.time, "perf_counter", lambda: next(clock))
     assert list(adv.watch(ROWS)) == ROWS
     first, last = capsys.readouterr().out.splitlines()  # at most one a second, and the last
     assert first == "epoch 1.00, loss 3, 4 s left"
@@ -108,9 +113,45 @@ def test_break_and_errors_leave_the_last_picture(notebook):
 def test_what_gives_no_rows_is_told(notebook):
     for wrong, words in (
         ([1.0], "epochs: expected rows that map names to numbers, got 1.0"),
+        ([None], "epochs: expected rows that map names to numbers, got None"),
         ([{}], "epochs: expected rows that map names to numbers"),
         ([{"loss": "low"}], "epochs: expected rows that map names to numbers"),
     ):
         with pytest.raises(ValueError, match=words):
             list(adv.watch(iter(wrong)))
     assert list(adv.watch([])) == []
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{"accuracy": 0.5}, {"accuracy": 0.6}],
+        [{"loss": 1.0, "accuracy": 0.5}, {"loss": 0.9}, {"loss": 0.8, "late": 1.0}],
+        [{"loss": np.float32(1.5)}, {"loss": torch.tensor(1.0)}],
+        [{"epoch": 1, "seconds": 3.0, "seconds_left": 0.0}],
+    ],
+    ids=["no loss", "keys that come and go", "other kinds of numbers", "no losses"],
+)
+def test_rows_may_have_what_they_like(rows, notebook):
+    watcher = adv.watch(rows)
+    assert len(list(watcher)) == len(rows)
+    assert bool(watcher.picture.value) == ("epoch" not in rows[0])
+
+
+def test_a_loop_in_a_loop_looks_at_clicks_once(notebook, monkeypatch):
+    """On kernels that have to be asked for clicks, which jupyter_ui_poll refuses to do twice at a time."""
+    looked = []
+
+    @contextmanager
+    def events():
+        looked.append("opened")
+        yield lambda count: looked.append(count)
+        looked.append("closed")
+
+    monkeypatch.setattr(Kernel, "kernel", SimpleNamespace(do_one_iteration=None))
+    monkeypatch.setattr(watching, "ui_events", events)
+    for _ in adv.watch(ROWS):
+        list(adv.watch(ROWS))
+    assert looked == ["opened", 10, 10, 10, "closed"]
+    list(adv.watch(ROWS))
+    assert looked[-1] == "closed" and looked.count("opened") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 from collections.abc import Callable, Mapping, Sequence
 
@@ -50,19 +51,41 @@ class Explorer(widgets.VBox):
         picture, words = self._draw(**{name: control.value for name, control in self.controls.items()})
         buffer = io.BytesIO()
         picture.save(buffer, format="png", compress_level=1)  # speed counts here, size does not
-        self.picture.value, self.words.value = buffer.getvalue(), words
+        self.picture.value, self.words.value = buffer.getvalue(), html.escape(words, quote=False)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         bundle = super()._repr_mimebundle_()
         return bundle | {"image/png": base64.b64encode(self._still()).decode(), "text/plain": self.words.value}
 
 
+def as_tensor(given: object) -> object:
+    """Return a tensor on the CPU, or what was given where none can be made of it."""
+    try:
+        return torch.as_tensor(given).detach().cpu()
+    except (TypeError, ValueError, RuntimeError, KeyError):
+        return given
+
+
+def as_numbers(argument: str, given: object, n: int) -> Tensor:
+    """Check whole numbers from 0, one for each of n images; return them as int64."""
+    numbers = as_tensor(given)
+    fits = isinstance(numbers, Tensor) and numbers.shape == (n,) and not numbers.is_floating_point()
+    todo = "Give each image a number, and names by classes=."
+    require(fits and bool((numbers >= 0).all()), argument, f"whole numbers ({n},) from 0, one an image", numbers, todo)
+    return numbers.long()
+
+
+def class_names(count: int) -> list[str]:
+    """Name classes that have no names."""
+    return [f"class {k}" for k in range(count)]
+
+
 def as_set(images: Images | Tensor | np.ndarray) -> Tensor:
-    """Check images ``(n, c, h, w)``, uint8 or floats in [0, 1], of one channel or three; return them as they are."""
+    """Check images ``(n, c, h, w)`` of one channel or three; return them as uint8, or as float32 in [0, 1]."""
     x = images.x if isinstance(images, Images) else torch.as_tensor(images) if hasattr(images, "__array__") else images
     check_images(x)
     as_batch(x[:1])  # has as many channels as can be shown
-    return x.detach().cpu()
+    return (x.float() if x.is_floating_point() else x).detach().cpu()
 
 
 def below(top: Image.Image, bottom: Image.Image) -> Image.Image:

@@ -18,7 +18,17 @@ from advcl_nb._check import require
 from advcl_nb.attacks import L2, Linf, pgd_path
 from advcl_nb.autoattack import attackable
 from advcl_nb.data import Images
-from advcl_nb.explore._base import Explorer, as_set, below, pixels, row_of_tiles, slider, tick_box
+from advcl_nb.explore._base import (
+    Explorer,
+    as_numbers,
+    as_set,
+    below,
+    class_names,
+    pixels,
+    row_of_tiles,
+    slider,
+    tick_box,
+)
 from advcl_nb.frequency import radial_spectrum
 from advcl_nb.plots._grid import around_grey, as_batch
 from advcl_nb.plots._style import INK, SMALL, Picture, by_name, colors_of, figure, percent_axis
@@ -37,7 +47,7 @@ class _Attacked(NamedTuple):
 def explore_attack(
     models: Mapping[str, nn.Module] | nn.Module,
     images: Images | Tensor | np.ndarray,
-    labels: Tensor,
+    labels: Tensor | np.ndarray | Sequence[int],
     *,
     seed: int,
     classes: Sequence[str] | None = None,
@@ -49,13 +59,15 @@ def explore_attack(
     drawn from `seed`. The picture: the original, each model's change, magnified, and its attacked image; class scores
     before and after; the loss along the steps; the change's spectrum. Raises ValueError where they do not fit.
     """
-    x, named, labels = as_set(images), by_name(models), torch.as_tensor(labels).cpu()
-    require(len(named) > 0, "models", "one model or more, by name", models)
+    x, named = as_set(images), by_name(models)
+    labels = as_numbers("labels", labels, len(x))
+    modules = len(named) > 0 and all(isinstance(model, nn.Module) for model in named.values())
+    require(modules, "models", "one torch.nn.Module or more, by name", models, "Of a state write state.classifier.")
     for model in named.values():
         check_evaluable(model, x.to(_device(model)), labels.to(_device(model)))
     classes = images.classes if classes is None and isinstance(images, Images) else classes
     outputs = {len(_scores(model, as_batch(x[:1]).to(_device(model)))) for model in named.values()}
-    known = [str(k) for k in range(max(outputs))] if classes is None else list(classes)
+    known = class_names(max(outputs)) if classes is None else list(classes)
     require(outputs == {len(known)}, "models", f"logits of the {len(known)} classes from each", sorted(outputs))
 
     def draw(
@@ -122,7 +134,7 @@ def _said(name: str, made: _Attacked, known: Sequence[str]) -> str:
 
 def _curves(found: Mapping[str, _Attacked], one: Tensor, known: Sequence[str]) -> Picture:
     """Draw each model's scores, and the losses and spectra of all."""
-    picture, panels = figure(2.4 * (len(found) + 2), 2.6, 1, len(found) + 2)
+    picture, panels = figure(2.6 * (len(found) + 2), 2.6, 1, len(found) + 2)
     colors = colors_of(found)
     *bars, losses, spectra = panels
     for axes, (name, made) in zip(bars, found.items(), strict=True):

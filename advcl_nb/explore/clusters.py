@@ -6,7 +6,6 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from ipywidgets import Dropdown
 from PIL import Image
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 from advcl_nb._check import require
 from advcl_nb.clustering import ClusterQuality, cluster_quality
 from advcl_nb.data import Images
-from advcl_nb.explore._base import Explorer, as_set, beside, gallery, pixels, slider
+from advcl_nb.explore._base import Explorer, as_numbers, as_set, as_tensor, beside, class_names, gallery, pixels, slider
 from advcl_nb.plots._grid import as_batch
 from advcl_nb.plots._style import INK, PALETTE, Picture, by_name, class_colors, figure, percent_axis, plain_ticks
 
@@ -25,7 +24,7 @@ MEASURES = {"purity": PALETTE[0], "nmi": PALETTE[1]}
 def explore_clusters(
     assignments: Mapping[str, Tensor] | Tensor,
     images: Images | Tensor | np.ndarray,
-    labels: Tensor,
+    labels: Tensor | np.ndarray | Sequence[int],
     *,
     classes: Sequence[str] | None = None,
 ) -> Explorer:
@@ -36,12 +35,15 @@ def explore_clusters(
     its number of clusters K; "cluster". The picture: up to 32 images of the cluster, its classes as bars, and purity
     and NMI against K with the chosen K marked. Raises ValueError where numbers, images and labels do not match.
     """
-    x, labels = as_set(images), torch.as_tensor(labels).cpu()
+    x = as_set(images)
+    labels = as_numbers("labels", labels, len(x))
     classes = images.classes if classes is None and isinstance(images, Images) else classes
     sources = {name: _columns(table, name, len(x)) for name, table in by_name(assignments).items()}
+    require(len(sources) > 0, "assignments", "one source of clusters or more", assignments)
     widths = {len(columns) for columns in sources.values()}
     require(len(widths) == 1, "assignments", "as many columns from each source", sorted(widths))
-    names = [str(k) for k in range(int(labels.max()) + 1)] if classes is None else list(classes)
+    names = class_names(int(labels.max()) + 1) if classes is None else list(classes)
+    require(int(labels.max()) < len(names), "labels", f"class numbers from 0 to {len(names) - 1}", labels)
     qualities = {name: [cluster_quality(column, labels) for column in columns] for name, columns in sources.items()}
 
     def draw(source: str, column: int, cluster: int) -> tuple[Image.Image, str]:
@@ -78,11 +80,21 @@ def explore_clusters(
 
 
 def _columns(table: Tensor, name: str, n: int) -> list[Tensor]:
-    table = torch.as_tensor(table)
+    table = as_tensor(table)
     argument = f"assignments[{name!r}]" if name else "assignments"
-    fits = table.ndim == 2 and len(table) == n and table.shape[1] > 0 and not table.is_floating_point()
+    fits = (
+        isinstance(table, Tensor)
+        and table.ndim == 2
+        and len(table) == n
+        and table.shape[1] > 0
+        and not table.is_floating_point()
+    )
     require(
-        fits, argument, f"cluster numbers ({n}, k), a row for each image", table, "Make them with adv.pseudo_labels."
+        fits,
+        argument,
+        f"cluster numbers ({n}, k), a row for each image",
+        table,
+        "Make them with adv.pseudo_labels; for one clustering write a[:, None].",
     )
     return list(table.cpu().long().T)
 

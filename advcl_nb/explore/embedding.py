@@ -1,4 +1,8 @@
-"""Move about in a map of features, see the images behind its points, and select some."""
+"""Move about in a map of features, see the images behind its points, and select some.
+
+The canvas is our own, through anywidget. jupyter-scatter was tried beside it in a headless browser: it draws no arrows,
+leaves no picture where no kernel lives, asks Python for each image, and brings ten times the packages in megabytes.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +23,14 @@ from torch import Tensor
 
 from advcl_nb._check import require
 from advcl_nb.data import Images, to_float
-from advcl_nb.explore._base import Explorer, as_picture, as_set, gallery, tick_box
+from advcl_nb.explore._base import Explorer, as_numbers, as_picture, as_set, as_tensor, class_names, gallery, tick_box
 from advcl_nb.plots._grid import as_batch
 from advcl_nb.plots._style import INK, PALETTE, RED, Picture, by_name, class_colors
 from advcl_nb.plots.features import show_embedding
 
 SHOWN, COLUMNS = 48, 16  # images of a selection, and in a row
 THUMBNAIL = 48  # pixels: larger images are made as small as this
+SHEET = 8192  # pixels: side of the sheet of all thumbnails, at most
 COLOR_BY = {"labels": "class", "clusters": "cluster", "predictions": "correctness"}
 MIDDLES = 16  # images on the map where no kernel lives
 
@@ -54,7 +59,7 @@ class _Map(NamedTuple):
 def explore_embedding(
     points: Mapping[str, Tensor] | Tensor,
     images: Images | Tensor | np.ndarray,
-    labels: Tensor,
+    labels: Tensor | np.ndarray | Sequence[int],
     *,
     moved: Mapping[str, Tensor] | Tensor | None = None,
     clusters: Mapping[str, Tensor] | Tensor | None = None,
@@ -69,23 +74,24 @@ def explore_embedding(
     itself, whose value is the list of selected rows. On the canvas: drag, zoom, point at an image, and draw a loop
     with Shift held. The picture: up to 48 of the selected images. Raises ValueError where these do not match.
     """
-    x, labels = as_set(images), torch.as_tensor(labels).cpu()
+    x = as_set(images)
+    labels = as_numbers("labels", labels, len(x))
     places, ends = by_name(points), by_name(points if moved is None else moved)
     require(len(places) > 0, "points", "one map or more", points)
     require(ends.keys() == places.keys(), "moved", "places under the names of points", moved)
     classes = images.classes if classes is None and isinstance(images, Images) else classes
-    _numbers("labels", labels, len(x))
-    known = [str(k) for k in range(int(labels.max()) + 1)] if classes is None else list(classes)
     places = {name: _places(given, "points", name, len(x)) for name, given in places.items()}
     ends = {name: _places(given, "moved", name, len(x)) for name, given in ends.items()} if moved is not None else {}
     given = {"labels": labels, "clusters": clusters, "predictions": predictions}
+    known = _names(labels, predictions) if classes is None else list(classes)
     maps = {
         name: _map(places[name], ends.get(name), _of_map(name, given, list(places), known), known) for name in places
     }
     canvas = _canvas(x)
 
     def draw(map: str, color: str, copies: bool, selection: list[int]) -> tuple[Image.Image, str]:
-        require(all(0 <= row < len(x) for row in selection), "selection", f"rows from 0 to {len(x) - 1}", selection)
+        inside = all(0 <= row < len(x) for row in selection)
+        require(inside, "selection", f"rows from 0 to {len(x) - 1}", selection, "Rows are numbers of images.")
         chosen = maps[map]
         with canvas.hold_sync():
             canvas.points, canvas.moved, canvas.captions = chosen.points, chosen.moved, chosen.captions
@@ -133,26 +139,27 @@ def _of_map(name: str, given: Mapping[str, object], names: Sequence[str], known:
         if isinstance(numbers, Mapping):
             require(set(numbers) == set(names), argument, f"numbers under the names {', '.join(names)}", list(numbers))
             numbers = numbers[name]
-        found[COLOR_BY[argument]] = _numbers(argument, numbers, len(torch.as_tensor(given["labels"])))
+        found[COLOR_BY[argument]] = as_numbers(argument, numbers, len(given["labels"]))
         if argument != "clusters":
             largest = int(found[COLOR_BY[argument]].max())
-            require(largest < len(known), argument, f"class numbers from 0 to {len(known) - 1}", largest)
+            todo = "Pass classes=, a name for each."
+            require(largest < len(known), argument, f"class numbers from 0 to {len(known) - 1}", largest, todo)
     return found
 
 
-def _places(places: Tensor, argument: str, name: str, n: int) -> Tensor:
-    places = torch.as_tensor(places).detach().cpu().float()
-    fits = places.shape == (n, 2) and bool(places.isfinite().all())
+def _places(given: object, argument: str, name: str, n: int) -> Tensor:
+    places = as_tensor(given)
+    fits = isinstance(places, Tensor) and places.shape == (n, 2) and bool(places.isfinite().all())
     argument = f"{argument}[{name!r}]" if name else argument
     require(fits, argument, f"finite places ({n}, 2), one an image", places, "Make them with adv.embed_2d.")
-    return places
+    return places.float()
 
 
-def _numbers(argument: str, given: Tensor, n: int) -> Tensor:
-    given = torch.as_tensor(given).cpu()
-    fits = given.shape == (n,) and not given.is_floating_point() and bool((given >= 0).all())
-    require(fits, argument, f"whole numbers ({n},) from 0, one an image", given)
-    return given.long()
+def _names(labels: Tensor, predictions: object) -> list[str]:
+    """Number the classes that occur."""
+    given = predictions.values() if isinstance(predictions, Mapping) else [predictions]
+    found = [labels, *(torch.as_tensor(numbers) for numbers in given if numbers is not None)]
+    return class_names(max(int(numbers.max()) for numbers in found) + 1)
 
 
 def _scaled(places: Tensor, ends: Tensor | None) -> tuple[bytes, bytes]:
@@ -176,7 +183,7 @@ def _paint(by: str, numbers: Tensor, labels: Tensor, known: Sequence[str]) -> tu
 def _canvas(x: Tensor) -> ImageMap:
     """Make the canvas with one sheet of all images."""
     columns = math.ceil(math.sqrt(len(x)))
-    shrink = max(*x.shape[2:], THUMBNAIL) / THUMBNAIL
+    shrink = max(max(x.shape[2:]) / min(THUMBNAIL, SHEET // columns), 1)
     h, w = (max(round(length / shrink), 1) for length in x.shape[2:])
     sheet = Image.new("RGB", (columns * w, math.ceil(len(x) / columns) * h))
     for row, image in enumerate(x):
@@ -202,7 +209,7 @@ def _said(rows: Tensor, numbers: Mapping[str, Tensor], known: Sequence[str]) -> 
     """Say how many rows there are, of which classes, and how many of them are right."""
     counts = numbers["class"][rows].bincount(minlength=len(known))
     told = [f"{known[k]} {int(counts[k])}" for k in counts.argsort(descending=True)[:5].tolist() if counts[k]]
-    words = f"{len(rows)} images: {', '.join(told)}"
+    words = f"{len(rows)} image{'s' * (len(rows) > 1)}: {', '.join(told)}"
     words += f" and {int((counts > 0).sum()) - 5} more classes." if (counts > 0).sum() > 5 else "."
     if "correctness" in numbers:
         words += f" Right: {(numbers['correctness'][rows] == numbers['class'][rows]).double().mean():.1%}."

@@ -17,19 +17,21 @@ from advcl_nb.plots._style import PALETTE
 ONE, ALL = "this image", "mean of the images"
 
 
-def explore_frequency(images: Images | Tensor | np.ndarray, *, radius: float = 8.0) -> Explorer:
+def explore_frequency(images: Images | Tensor | np.ndarray, *, radius: float | None = None) -> Explorer:
     """Explore how a radius splits images ``(n, c, h, w)``, uint8 or floats in [0, 1], into slow and fast frequencies.
 
-    Controls: "image", its number; "radius", in cycles per picture, where `adv.high_pass` cuts; "spectrum", of this
-    image or the mean over the first 1,000. The picture: original, low part, high part around mid-grey and clamped to
-    [0, 1] (as AdvCL's figure 2 shows it), and the spectrum, the slowest waves in its middle, what the high part lacks
-    in orange. The sentence: the share of energy on each side. Raises ValueError for what are no images.
+    Controls: "image", its number; "radius", in cycles per picture, where `adv.high_pass` cuts (at first a quarter of
+    the side, as the release's 8 of 32); "spectrum", of this image or the mean over the first 1,000. The picture:
+    original, low part, high part around mid-grey and clamped to [0, 1] (as AdvCL's figure 2 shows it), and the
+    spectrum, the slowest waves in its middle, what the high part lacks in orange. The sentence: the share of energy on
+    each side. Raises ValueError for what are no images.
     """
     x = as_set(images)
     h, w = x.shape[2:]
     parts = x[:SAMPLE].split(50)  # some at a time: photographs are large
     mean_power = sum(power_spectrum(as_batch(part)).sum(0) for part in parts) / len(x[:SAMPLE])
-    largest = np.floor(2 * np.hypot(h // 2, w // 2)) / 2 + 0.5
+    largest = float(np.floor(2 * np.hypot(h // 2, w // 2)) / 2 + 0.5)
+    radius = min(h, w) / 4 if radius is None else float(radius)
 
     def draw(image: int, radius: float, spectrum: str) -> tuple[Image.Image, str]:
         one = as_batch(x[image : image + 1])
@@ -46,7 +48,7 @@ def explore_frequency(images: Images | Tensor | np.ndarray, *, radius: float = 8
 
     controls = {
         "image": slider("image (number)", 0, 0, len(x) - 1, 1),
-        "radius": slider("radius (cycles per picture)", min(float(radius), largest), 0.0, largest, 0.5),
+        "radius": slider("radius (cycles per picture)", min(max(radius, 0.0), largest), 0.0, largest, 0.5),
         "spectrum": Dropdown(options=(ONE, ALL), description="spectrum of"),
     }
     return Explorer(controls, draw)

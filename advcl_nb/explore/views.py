@@ -19,11 +19,10 @@ from advcl_nb.views import ViewSettings, draw_views, make_views
 STRENGTHS = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}  # and the largest that is allowed
 
 
-def explore_views(
-    images: Images | Tensor | np.ndarray, *, seed: int, settings: ViewSettings = ViewSettings()  # noqa: B008 (frozen)
-) -> Explorer:  # fmt: skip
-    """Explore the four views of images ``(n, c, h, w)``, uint8 or floats in [0, 1], as `settings` change.
+def explore_views(images: Images | Tensor | np.ndarray, *, seed: int, settings: ViewSettings | None = None) -> Explorer:
+    """Explore the four views of images ``(n, c, h, w)``, uint8 or floats in [0, 1], as settings change.
 
+    `settings` are where the knobs begin; None is the release's, lengths in proportion to pictures of 32 pixels.
     Controls: "image", its number; "roll", the number of the random draw, each a function of `seed` and the number;
     "smallest_crop" (share of the area), "jitter" (strength as a share of the settings' own), "grey" (probability) and
     "radius" (cycles per picture); "hold": one knob changes and the draw stays, else each change draws anew. The
@@ -31,8 +30,9 @@ def explore_views(
     Raises ValueError for what are no images.
     """
     x = as_set(images)
-    require(isinstance(settings, ViewSettings), "settings", "ViewSettings", type(settings))
     h, w = x.shape[2:]
+    settings = ViewSettings(padding=min(h, w) // 8, radius=min(h, w) / 4) if settings is None else settings
+    require(isinstance(settings, ViewSettings), "settings", "ViewSettings", type(settings))
     streams = Streams(seed)
 
     def draw(
@@ -49,7 +49,7 @@ def explore_views(
         shares = [f"{float(box[0, 2] * box[0, 3]) / (h * w):.0%}" for box in drawn.boxes]
         words = f"Draw {roll}{'' if hold else ', drawn anew'}: view1 is cut from {shares[0]} of the image, view2 from "
         picture = row_of_tiles(tiles | {"high, signed": 0.5 + views.high[0] / 2}, boxes)
-        return picture, words + f"{shares[1]}; the high view keeps frequencies from radius {radius:g} on."
+        return picture, words + f"{shares[1]}; the high view keeps frequencies from radius {radius:.3g} on."
 
     largest = float(np.hypot(h // 2, w // 2))
     controls = {

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import html
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from numbers import Real
+from typing import SupportsFloat
 
 import ipywidgets as widgets
 from IPython import get_ipython
 from IPython.display import display
 from jupyter_ui_poll import ui_events
+from torch import Tensor
 
 from advcl_nb._check import require
 from advcl_nb.plots.training import BESIDE, show_history
 
 PAUSE = 10  # at most one part in so many of the time goes into drawing
-Row = Mapping[str, float]
+NOTHING = "no rows: is the run at its last epoch already?"
+TODO = "Pass what adv.pretrain_epochs or adv.finetune_epochs returns."
+Row = Mapping[str, SupportsFloat]
 
 
 def watch(epochs: Iterable[Row], *, name: str = "") -> Watch:
@@ -40,7 +46,10 @@ class Watch(widgets.VBox):
     curves (PNG), and `rows` the rows so far.
     """
 
+    looking = False  # whether one is looking at clicks: of a loop within a loop, the outer one does it for both
+
     def __init__(self, epochs: Iterable[Row], name: str = "") -> None:
+        require(isinstance(epochs, Iterable), "epochs", "an iterable of rows", epochs, TODO)
         wide = {"style": {"description_width": "initial"}, "layout": {"width": "30em"}}
         self.bar = widgets.FloatProgress(value=0.0, max=1.0, description=name or "trained", **wide)
         self.stop = widgets.Button(description="Stop", icon="stop", tooltip="End the loop after the row at hand")
@@ -55,9 +64,9 @@ class Watch(widgets.VBox):
 
     def __iter__(self) -> Iterator[Row]:
         """Yield the rows until there are no more, or the button is pressed."""
-        self._stopped = False
+        self._stopped, end = False, object()
         with self._notebook() if hasattr(get_ipython(), "kernel") else self._terminal() as show:
-            while not self._stopped and (row := next(self._epochs, None)) is not None:
+            while not self._stopped and (row := next(self._epochs, end)) is not end:
                 self._take(row)
                 show()
                 yield row
@@ -80,6 +89,7 @@ class Watch(widgets.VBox):
                 yield show
             finally:
                 self._draw()
+                self._end_bar()
                 self.stop.disabled, self.stop.description = True, "Stopped" if self._stopped else "Ended"
                 handle.update(self)  # leaves the last picture where no kernel lives
 
@@ -98,16 +108,23 @@ class Watch(widgets.VBox):
             yield show
         finally:
             show(late=True)
+            if not self.rows:
+                print(NOTHING)
+
+    def _end_bar(self) -> None:
+        if not self.rows:
+            self.words.value = NOTHING
+        elif not self._stopped and self.bar.value == 0:
+            self.bar.value = 1.0  # nobody knew how long it would be
 
     def _take(self, row: object) -> None:
-        numbers = isinstance(row, Mapping) and all(isinstance(value, int | float) for value in row.values())
-        todo = "Pass what adv.pretrain_epochs or adv.finetune_epochs returns."
-        require(numbers and len(row) > 0, "epochs", "rows that map names to numbers", row, todo)
-        self.rows.append({"epoch": len(self.rows) + 1} | dict(row))
-        spent, left = row.get("seconds", 0.0), row.get("seconds_left")
+        fits = isinstance(row, Mapping) and len(row) > 0 and all(_is_number(value) for value in row.values())
+        require(fits, "epochs", "rows that map names to numbers", row, TODO)
+        self.rows.append({"epoch": len(self.rows) + 1} | {name: float(value) for name, value in row.items()})
+        spent, left = self.rows[-1].get("seconds", 0.0), self.rows[-1].get("seconds_left")
         if self._length or left is not None:
             self.bar.value = len(self.rows) / self._length if self._length else spent / max(spent + left, 1e-9)
-        self.words.value = self._said()
+        self.words.value = html.escape(self._said(), quote=False)
 
     def _said(self) -> str:
         row = self.rows[-1]
@@ -119,7 +136,7 @@ class Watch(widgets.VBox):
         return ", ".join(told + ([f"{row['seconds_left']:.0f} s left"] if "seconds_left" in row else []))
 
     def _draw(self) -> None:
-        if self.rows and set(self.rows[0]) - BESIDE:
+        if any(set(row) - BESIDE for row in self.rows):
             rows = {self.name: self.rows} if self.name else self.rows
             self.picture.value = show_history(rows)._repr_png_()
 
@@ -129,12 +146,24 @@ class Watch(widgets.VBox):
         return bundle | still
 
 
-def _clicks(button: widgets.Button) -> contextlib.AbstractContextManager:
-    """Return a context of a function that looks at so many clicks, for the loop keeps the kernel busy.
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+@contextlib.contextmanager
+def _clicks(button: widgets.Button) -> Iterator[Callable[[int], object]]:
+    """Yield a function that looks at so many clicks, for the loop keeps the kernel busy.
 
     From version 7 on, ipykernel takes clicks in a thread of their own, where the front end asks for it; 7.4 sends them
     to the busy thread all the same where that one changed the button last, unless it forgets.
     """
-    vars(button.comm).pop("_reply_subshell_id", None)
-    polls = hasattr(get_ipython().kernel, "do_one_iteration")
-    return ui_events() if polls else contextlib.nullcontext(lambda count: None)
+    getattr(button.comm, "__dict__", {}).pop("_reply_subshell_id", None)
+    if Watch.looking or not hasattr(get_ipython().kernel, "do_one_iteration"):
+        yield lambda count: None
+        return
+    Watch.looking = True
+    try:
+        with ui_events() as look:
+            yield look
+    finally:
+        Watch.looking = False

@@ -9,11 +9,22 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from advcl_nb._check import require
+from advcl_nb._check import require, require_is
 from advcl_nb.data import Images
 from advcl_nb.mixing import MixedBatch
 from advcl_nb.plots._grid import as_batch, draw_grid
-from advcl_nb.plots._style import CHARACTER, INK, SMALL, WIDTH, Picture, class_colors, colors_of, figure, legend
+from advcl_nb.plots._style import (
+    CHARACTER,
+    INK,
+    PALETTE,
+    SMALL,
+    WIDTH,
+    Picture,
+    class_colors,
+    colors_of,
+    figure,
+    legend,
+)
 
 
 def show_embedding(
@@ -32,13 +43,13 @@ def show_embedding(
     """
     named, copies = (dict(given) if isinstance(given, Mapping) else {"": given} for given in (points, moved))
     require(len(named) > 0, "points", "one map or more", points)
-    inside = bool(((labels >= 0) & (labels < len(classes))).all())
+    inside = isinstance(labels, Tensor) and bool(((labels >= 0) & (labels < len(classes))).all())
     require(inside, "labels", f"class numbers from 0 to {len(classes) - 1}", labels)
     require(moved is None or copies.keys() == named.keys(), "moved", "places under the names of points", moved)
     require(arrows >= 0, "arrows", "a count >= 0", arrows)
     for given, argument in ((named, "points"), (copies if moved is not None else {}, "moved")):
         for name, places in given.items():
-            fits = places.shape == (len(labels), 2) and bool(places.isfinite().all())
+            fits = isinstance(places, Tensor) and places.shape == (len(labels), 2) and bool(places.isfinite().all())
             require(fits, f"{argument}[{name!r}]", f"finite places ({len(labels)}, 2)", places)
     columns = 2 if len(named) == 4 else min(len(named), 3)
     rows = math.ceil(len(named) / columns)
@@ -60,7 +71,8 @@ def show_embedding(
         words = f"\narrows: {len(picks)} of {len(labels)}, from an image to its copy" if len(picks) else ""
         words = f"dots: images; crosses: their adversarial copies{words}"
         picture.supxlabel(words, x=0.01, ha="left", fontsize=SMALL, color=INK)
-    legend(picture, dict(zip(classes, colors, strict=True)))
+    if len(classes) <= 2 * len(PALETTE):  # colours repeat after ten: a longer legend tells nothing
+        legend(picture, dict(zip(classes, colors, strict=True)))
     return picture
 
 
@@ -81,6 +93,7 @@ def show_layer_similarity(similarity: Mapping[str, Mapping[str, float]] | Mappin
     in the order of the layers; the layers of one model alone will do. 1 does not mean that nothing changed: CKA hardly
     sees directions of little variance. Raises ValueError for a model without layers and for values outside [0, 1].
     """
+    require_is(similarity, "similarity", Mapping, 'Write {"stem": adv.linear_cka(a, b)}.')
     single = len(similarity) > 0 and not any(isinstance(layers, Mapping) for layers in similarity.values())
     similarity = {"": similarity} if single else similarity
     require(len(similarity) > 0, "similarity", "one model or more", similarity)
@@ -108,6 +121,8 @@ def show_hard_pairs(images: Images | Tensor, mixed: MixedBatch, rows: Sequence[i
 
     `images` ``(n, c, h, w)`` are the batch that gave the features, in their order. White: the batch had none.
     """
+    require_is(mixed, "mixed", MixedBatch, "Make it with adv.mix_hard_pairs.")
+    require_is(rows, "rows", Sequence, "Write [0].")
     x, n = as_batch(images), len(mixed.hard_positive)
     require(len(x) == n, "images", f"the {n} images of the batch", x)
     require(len(rows) > 0 and min(rows) >= 0 and max(rows) < n, "rows", f"row numbers from 0 to {n - 1}", rows)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from advcl_nb._check import require
+from advcl_nb._check import require, require_is
 from advcl_nb.config import FinetuneConfig, PretrainConfig, learning_rate
 from advcl_nb.plots._style import WIDTH, Picture, colors_of, figure, legend, percent_axis
 
@@ -39,8 +39,10 @@ def show_history(histories: Mapping[str, Rows] | Rows, *, parts: Sequence[str] |
     runs = dict(histories) if named else {"run": histories}
     require(len(runs) > 0, "histories", "one run or more", histories)
     for name, rows in runs.items():
+        require_is(rows, f"histories[{name!r}]", Sequence, "Of a state write state.history.")
         require(len(rows) > 0, f"histories[{name!r}]", "one row or more", rows, "Train for an epoch first.")
-    present = list(dict.fromkeys(part for rows in runs.values() for part in rows[0] if part not in BESIDE))
+    all_rows = [row for rows in runs.values() for row in rows]
+    present = list(dict.fromkeys(part for row in all_rows for part in row if part not in BESIDE))
     shown = list(parts or [part for part in present if part == "loss" or not _is_whole_loss(part, runs)])
     for part in shown:
         require(part in present, "parts", f"some of {', '.join(present)}", part)
@@ -60,7 +62,7 @@ def show_history(histories: Mapping[str, Rows] | Rows, *, parts: Sequence[str] |
 def _draw_part(axes: Axes, part: str, runs: Mapping[str, Rows], colors: Mapping[str, str]) -> None:
     for name, rows in runs.items():
         marker = "o" if len(rows) <= 30 else ""
-        epochs, values = [row["epoch"] for row in rows], [row[part] for row in rows]
+        epochs, values = zip(*((row["epoch"], row[part]) for row in rows if part in row), strict=True)
         axes.plot(epochs, values, marker=marker, linestyle="-", markersize=3, color=colors[name])
     axes.set_title(TITLES.get(part, part), loc="left")
     axes.set_xlabel("epoch")
@@ -71,18 +73,18 @@ def _draw_part(axes: Axes, part: str, runs: Mapping[str, Rows], colors: Mapping[
 
 def _is_whole_loss(part: str, runs: Mapping[str, Rows]) -> bool:
     """Whether the part is all of the loss wherever it occurs, as SimCLR's contrastive part is."""
-    return all(row[part] == row["loss"] for rows in _with(part, runs).values() for row in rows)
+    return all(row[part] == row.get("loss") for rows in _with(part, runs).values() for row in rows if part in row)
 
 
 def _with(part: str, runs: Mapping[str, Rows]) -> dict[str, Rows]:
-    return {name: rows for name, rows in runs.items() if part in rows[0]}
+    return {name: rows for name, rows in runs.items() if any(part in row for row in rows)}
 
 
 def show_lr(configs: Rates | Mapping[str, Rates], batches: int) -> Picture:
     """Show the learning rate of every step against the epoch, for a pretraining or fine-tuning config or several.
 
-    `configs` is one config or a mapping from name to config, such as ``preset().finetune``; `batches` is the number of
-    steps in an epoch. The values are those of `adv.learning_rate`.
+    `configs` is one config or a mapping from name to config, such as ``preset().finetune``; `batches` is the number
+    of steps in an epoch. The values are those of `adv.learning_rate`.
     """
     named = isinstance(configs, Mapping)
     runs = dict(configs) if named else {"run": configs}

@@ -29,6 +29,8 @@ READY = """() => {
     const context = window.jupyterapp?.shell?.currentWidget?.context;
     return context?.isReady && context.sessionContext?.session?.kernel?.status === 'idle';
 }"""
+WARNINGS = """() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells.flatMap(cell =>
+    (cell.outputs ?? []).filter(output => output.name === 'stderr').map(output => output.text))"""
 ERRORS = """() => window.jupyterapp.shell.currentWidget.content.model.toJSON().cells.flatMap(cell =>
     (cell.outputs ?? []).filter(output => output.output_type === 'error').map(output => output.evalue))"""
 
@@ -103,9 +105,9 @@ class Notebook:
         page.wait_for_function(READY, timeout=60_000)
 
     def run(self) -> None:
-        """Run all cells and wait for the last; an error in a cell fails."""
+        """Run all cells and wait for the last; an error in a cell fails, and so does a warning."""
         self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        assert self.page.evaluate(ERRORS) == []
+        assert self.page.evaluate(ERRORS) == [] and self.page.evaluate(WARNINGS) == []
 
     def keep(self, what: object, name: str) -> None:
         """Keep a picture of a place on the page."""
@@ -118,7 +120,7 @@ def open_notebook(browser: object, lab: tuple[str, Path]) -> Iterator[Callable[[
     """Open a notebook by its name; when the test ends, its kernel does, and the console must not have complained."""
     address, _ = lab
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)  # the machine may be busy
     opened = []
     yield lambda name: opened.append(Notebook(page, address, name)) or opened[-1]
     page.evaluate("window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown()")

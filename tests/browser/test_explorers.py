@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 pytestmark = pytest.mark.browser
 
-NOTEBOOKS = sorted(path.name for path in (Path(__file__).resolve().parents[2] / "notebooks").glob("[0-9]*.ipynb"))
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("[0-9]*.ipynb"))
 MAIN_CONTROL = {
     "explore_frequency": "radius (cycles per picture)",
     "explore_views": "radius (cycles per picture)",
@@ -36,13 +36,13 @@ def wait_for_change(page, image, before):
     page.wait_for_function(CHANGED, arg=[image.element_handle(), before])
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-def test_notebook(name, open_notebook):
-    notebook = open_notebook(name)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebook(path, open_notebook):
+    notebook = open_notebook(path.name)
     notebook.run()
     page = notebook.page
     cells = page.locator(".jp-CodeCell")
-    sources = [cell.source for cell in nbformat.read(Path("notebooks") / name, 4).cells if cell.cell_type == "code"]
+    sources = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
     notebook.keep(page, "page")
     for place, source in enumerate(sources):
         used = re.findall(r"adv\.(explore_\w+|watch)\(", source)
@@ -74,7 +74,7 @@ def try_explorer(notebook, explorer, shown):
 
 
 def try_map(page, shown):
-    """Point at an image, zoom at it, and draw a loop around a part of the map."""
+    """Point at an image, and draw a loop around a part of the map."""
     canvas = shown.locator("canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
@@ -85,8 +85,11 @@ def try_map(page, shown):
             break
     assert canvas.get_attribute("data-over"), "no image under the pointer anywhere"
     assert shown.get_by_text("image ", exact=False).first.is_visible()
-    page.mouse.wheel(0, -200)
-    right = (left + right) / 2
+    draw_loop(page, left, top, (left + right) / 2, low)
+    shown.get_by_text("Selected ").wait_for()
+
+
+def draw_loop(page, left, top, right, low):
     page.keyboard.down("Shift")
     page.mouse.move(left, top)
     page.mouse.down()
@@ -94,7 +97,59 @@ def try_map(page, shown):
         page.mouse.move(x, y, steps=4)
     page.mouse.up()
     page.keyboard.up("Shift")
-    shown.get_by_text("Selected ").wait_for()
+
+
+def test_the_map_shows_the_image_that_lies_there(open_notebook, lab):
+    """Five known places, in a row of their own each: pointer, loop, wheel, drag and keys find the right rows."""
+    make = """import torch
+import advcl_nb as adv
+
+points = torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0], [1.0, 3.0]])
+images = adv.shapes(10, size=16)[:5]
+explorer = adv.explore_embedding(points, images, images.y, moved=points + 0.5)
+explorer.controls["copies"].value = False
+explorer"""
+    write(lab, "map.ipynb", make)
+    notebook = open_notebook("map.ipynb")
+    notebook.run()
+    page = notebook.page
+    canvas = page.locator("canvas[data-drawn]")
+    box = canvas.bounding_box()
+    side = min(box["width"], box["height"]) - 24
+    left, top = box["x"] + (box["width"] - side) / 2, box["y"] + (box["height"] - side) / 2
+
+    def place(x, y):  # on the screen, of a point on the map that is 4.5 wide, copies and all
+        return left + x / 4.5 * side, top + (1 - y / 4.5) * side
+
+    for row, (x, y) in enumerate([(0, 0), (4, 0), (0, 4), (4, 4), (1, 3)]):
+        page.mouse.move(*place(x, y))
+        page.wait_for_function(
+            "([canvas, row]) => canvas.dataset.over === String(row)", arg=[canvas.element_handle(), row]
+        )
+        page.get_by_text(f"image {row}: ").wait_for()
+    (x0, y0), (x1, y1) = place(-0.3, 4.3), place(1.5, 2.0)
+    draw_loop(page, x0, y0, x1, y1)  # around rows 2 and 4
+    page.get_by_text("Selected 2 images").wait_for()
+    draw_loop(page, x0, y0, place(1.5, -0.3)[0], place(1.5, -0.3)[1])  # and row 0
+    page.get_by_text("Selected 3 images").wait_for()
+    page.mouse.move(*place(4, 4))
+    page.mouse.wheel(0, -1500)  # the place under the pointer stays
+    canvas.press("Enter")
+    page.get_by_text("Selected 1 image:").wait_for()
+    page.mouse.move(*place(4, 4))
+    page.wait_for_function("canvas => canvas.dataset.over === '3'", arg=canvas.element_handle())
+    canvas.press("0")
+    canvas.press("0")  # twice it would restart the kernel, were it JupyterLab's
+    canvas.press("Enter")
+    page.get_by_text("Selected 5 images").wait_for()
+    canvas.press("Escape")
+    page.get_by_text("All 5 images").wait_for()
+    page.mouse.move(5, 5)  # off the map
+    for key, row in (("n", 0), ("n", 1), ("p", 0), ("p", 4)):
+        canvas.press(key)
+        assert canvas.get_attribute("data-over") == str(row)
+    assert page.locator(".jp-Dialog").count() == 0
+    notebook.keep(canvas, "canvas")
 
 
 def test_the_picture_ends_where_the_hand_does(open_notebook, lab):
@@ -107,7 +162,7 @@ def test_the_picture_ends_where_the_hand_does(open_notebook, lab):
     for pixels in (150, -120, 90):
         drag(page, slider, pixels)
         last = float(slider.locator(".widget-readout").inner_text())
-        page.get_by_text(f"Radius {last:g} cycles per picture").wait_for(timeout=1000)
+        page.get_by_text(f"Radius {last:g} cycles per picture").wait_for(timeout=3000)
 
 
 def test_the_stop_button_ends_a_running_loop(open_notebook, lab):
