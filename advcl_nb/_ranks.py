@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -21,6 +22,22 @@ class Ranks(NamedTuple):
     def count(self) -> int:
         """How many processes there are."""
         return 1 if self.fabric is None else self.fabric.world_size
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and talks."""
+        return self.fabric is None or self.fabric.is_global_zero
+
+    def agreed(self, wanted: bool) -> bool:
+        """Return whether any process wants it, the same in all."""
+        if self.count == 1:
+            return wanted
+        return bool(self.fabric.all_reduce(torch.tensor(float(wanted), device=self.fabric.device), reduce_op="sum") > 0)
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        if self.count > 1:
+            self.fabric.barrier()
 
     def share(self, n: int) -> slice:
         """Return this process's rows of a batch of n; what does not divide by the count is left out."""
@@ -66,3 +83,12 @@ class Ranks(NamedTuple):
             whole = self.fabric.all_reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduce_op="mean")
             for gradient, mean in zip(gradients, whole.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(mean.view_as(gradient))
+
+
+def launched() -> Ranks:
+    """Return the processes that `fabric run` has started, or this one alone."""
+    if os.environ.get("LT_CLI_USED") != "1":
+        return Ranks()
+    from lightning_fabric import Fabric
+
+    return Ranks(Fabric())

@@ -13,7 +13,8 @@ from advcl_nb.views import ViewSettings
 
 ADDED = {
     FinetuneConfig: {"schedule", "core_variant", "eta", "temperature", "mixup_alpha", "contrast_dim", "pool"}
-    | {"mixing", "hard_pairs", "focal", "smooth_classifier"}
+    | {"mixing", "hard_pairs", "focal", "smooth_classifier"},
+    PretrainConfig: {"compile"},
 }
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from advcl_nb._check import require, require_count, require_one_of
+from advcl_nb._check import require, require_count, require_is, require_one_of
 from advcl_nb._plain import flat
+from advcl_nb._settings import require_seed, require_training
 from advcl_nb.attacks import L2, Linf
 from advcl_nb.models import BRANCHES, ModelConfig
 from advcl_nb.views import ViewSettings
@@ -17,21 +18,11 @@ METHODS = ("simclr", "rocl", "acl", "advcl")
 PROTOCOLS = ("SLF", "ALF", "AFF", "CE", "SupCon", "Core", "AdvCore")
 
 
-def _check_training(config: object) -> None:
-    require_count(config.epochs, "epochs")
-    require_count(config.batch_size, "batch_size", 2)  # batch norm cannot take one image
-    require(isinstance(config.attack, (Linf, L2)), "attack", "an adv.Linf or adv.L2", config.attack)
-    require_one_of(config.optimizer, "optimizer", ("sgd", "nesterov", "adamw"))
-    if config.optimizer == "nesterov":
-        require(config.momentum > 0, "momentum", "a positive number for nesterov", config.momentum)
-    require(config.learning_rate > 0, "learning_rate", "a positive number", config.learning_rate)
-
-
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images: the data set's name, their size (None: as they are), how many (None: all), and the seed.
+    """Which images. name: one of `load_images`, or one of your own for images of your own: it tells their runs apart.
 
-    The name is one of `load_images`, or one of your own for images of your own: it tells their runs apart.
+    size: in pixels (None: as they are). train, test: how many (None: all). seed: of the choice of images.
     """
 
     name: str = "cifar10"
@@ -42,21 +33,24 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require(isinstance(self.name, str) and self.name.isidentifier(), "name", "a name such as cifar10", self.name)
-        for name, value in (("size", self.size), ("train", self.train), ("test", self.test)):
-            require(value is None or value >= 1, name, "a count >= 1 or None", value)
+        for name in ("size", "train", "test"):
+            require_count(1 if getattr(self, name) is None else getattr(self, name), name)
+        require_seed(self.seed)
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """How to pretrain. All methods share optimiser, schedule and augmentation; the rest says what differs.
 
-    contrast_scale multiplies the contrastive loss of every method; 0.5 / 0.07 is the constant factor in the release's
+    contrast_scale: multiplies the contrastive loss of every method; 0.5 / 0.07 is the constant factor in the release's
     SupConLoss. pseudo_weight: weight of the pseudo-label loss (0 leaves it out). high_view: whether AdvCL has the
     high-pass view. attack_mode: batch norm's mode while attacking, "train" or "eval" (None: the method's own).
     bn_updates: "release" leaves the running statistics as the release's thirty forwards would, "once" counts each
     view once. schedule_by: the cosine moves once an "epoch" (release) or every "step". precision: "float32" or
-    "bfloat16" (autocast in the encoder, also in the attack). channels_last: memory layout, changes nothing but speed
-    and rounding.
+    "bfloat16" (autocast in the encoder, also in the attack; weights and losses stay float32). Features differ by a
+    percent or two then, and a third of the adversarial pixels, where the gradient is next to nothing. channels_last:
+    memory layout. compile: torch.compile of the encoder, which wants a C++ compiler and a minute. Both add up in
+    another order, so that the last digits differ.
     """
 
     method: str = "advcl"
@@ -80,6 +74,7 @@ class PretrainConfig:
     views: ViewSettings = ViewSettings()
     precision: str = "float32"
     channels_last: bool = False
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,10 +83,9 @@ class PretrainConfig:
         require_one_of(self.bn_updates, "bn_updates", ("release", "once"))
         require_one_of(self.schedule_by, "schedule_by", ("epoch", "step"))
         require_one_of(self.precision, "precision", ("float32", "bfloat16"))
-        _check_training(self)
-        require(self.temperature > 0, "temperature", "a positive number", self.temperature)
-        for name in ("pseudo_weight", "contrast_scale", "warmup_epochs", "warmup_from", "final_ratio"):
-            require(getattr(self, name) >= 0, name, "a number >= 0", getattr(self, name))
+        require_is(self.views, "views", ViewSettings)
+        weights = ("pseudo_weight", "contrast_scale", "warmup_epochs", "warmup_from", "final_ratio")
+        require_training(self, (), weights)
 
     @property
     def attacked_in(self) -> str:
@@ -168,15 +162,13 @@ class FinetuneConfig:
         require_one_of(self.core_variant, "core_variant", ("paper", "release"))
         require_one_of(self.pool, "pool", ("both", "adv", "clean"))
         require_count(self.contrast_dim, "contrast_dim")
-        _check_training(self)
+        require_training(self, ("mixup_alpha",), ("beta", "eta", "decay"))
         for name in ("standardize", "mixing", "hard_pairs", "focal", "smooth_classifier"):
             require(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
         fits = self.hard_pairs or self.core_variant == "paper"
         require(fits, "hard_pairs", "True for the release, which finds no hard positives anyway", self.hard_pairs)
-        for name in ("beta", "eta"):
-            require(0 <= getattr(self, name) < math.inf, name, "a weight >= 0", getattr(self, name))
-        for name in ("temperature", "mixup_alpha"):
-            require(0 < getattr(self, name) < math.inf, name, "a positive number", getattr(self, name))
+        require_count(0 if self.padding is None else self.padding, "padding", 0)
+        require_is(self.milestones, "milestones", (tuple, list), "Write (15, 20).")
 
     @property
     def trains_encoder(self) -> bool:
@@ -215,7 +207,11 @@ class Config:
     finetune: Mapping[str, FinetuneConfig] = field(default_factory=release_finetune)
 
     def __post_init__(self) -> None:
+        for name, kind in (("data", DataConfig), ("model", ModelConfig), ("pretrain", PretrainConfig)):
+            require_is(getattr(self, name), name, kind)
+        require_is(self.finetune, "finetune", Mapping, 'Write {"SLF": config}.')
         for protocol, config in self.finetune.items():
+            require_is(config, f"finetune[{protocol!r}]", FinetuneConfig)
             require(protocol == config.protocol, "finetune", f"{protocol!r} to name its protocol", config.protocol)
         object.__setattr__(self, "finetune", MappingProxyType(dict(self.finetune)))
 
@@ -227,12 +223,15 @@ class Config:
 
 
 def learning_rate(config: PretrainConfig | FinetuneConfig, epoch: int, batch: int, batches: int) -> float:
-    """Return the rate of step `batch` (of `batches`) in `epoch`, both counted from 0.
+    """Return the rate of step `batch` (of ``batches``) in `epoch`, both counted from 0.
 
-    Pretraining: a cosine from `learning_rate` to `final_ratio` of it, and over the first `warmup_epochs` a straight
+    Pretraining: a cosine from ``learning_rate`` to `final_ratio` of it, and over the first `warmup_epochs` a straight
     line from `warmup_from` to where the cosine then is (release's utils.py). Fine-tuning: steps at `milestones`, or a
     cosine to 0, moved once an epoch (Core-tuning.py).
     """
+    require_is(config, "config", (PretrainConfig, FinetuneConfig), 'Write config.pretrain or config.finetune["SLF"].')
+    for name, value, least in (("epoch", epoch, 0), ("batch", batch, 0), ("batches", batches, 1)):
+        require_count(value, name, least)
     if isinstance(config, FinetuneConfig) and config.schedule == "cosine":
         return config.learning_rate * (1 + math.cos(math.pi * epoch / config.epochs)) / 2
     if isinstance(config, FinetuneConfig):

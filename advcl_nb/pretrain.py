@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from advcl_nb._check import require
-from advcl_nb._loop import Row, make_optimizer, run
+from advcl_nb._check import require, require_device, require_is
+from advcl_nb._loop import Row, make_optimizer, require_batch, run, undone_if_broken_off
 from advcl_nb._ranks import Ranks
 from advcl_nb.attacks import pgd
 from advcl_nb.config import Config, PretrainConfig
@@ -29,7 +30,7 @@ class PretrainState:
     """Everything that changes in a run; saving it is saving the run.
 
     step: finished updates. history: the rows so far. sums: loss parts since the last row. ranks: the processes that
-    train together (see `join`); not saved.
+    train together (see `join`); saved_to: the last file it was saved to or loaded from. These two are not saved.
     """
 
     config: Config
@@ -39,16 +40,21 @@ class PretrainState:
     history: list[Row] = field(default_factory=list)
     sums: dict[str, Tensor | float] = field(default_factory=dict)
     ranks: Ranks = Ranks()
+    saved_to: Path | None = None
 
     @classmethod
     def start(cls, config: Config, *, device: str | torch.device = "cpu") -> PretrainState:
         """Begin a run: weights drawn from the seed's "init" stream, precision and layout set once, here."""
+        require_is(config, "config", Config, "Write adv.preset(), or adv.Config(pretrain=config).")
+        require_device(device)
         settings = config.pretrain
         model = build_model(config.model, generator=Streams(settings.seed)("init")).to(device)
         model.encoder.branch = settings.branch
         model.encoder.precision = getattr(torch, settings.precision)
         if settings.channels_last:
             model.encoder.to(memory_format=torch.channels_last)
+        if settings.compile:
+            model.encoder.compile()
         return cls(config, model, make_optimizer(settings, model.parameters()))
 
     def join(self, fabric: object) -> None:
@@ -85,12 +91,13 @@ def pretrain_step(state: PretrainState, images: Tensor, labels: Tensor | None = 
     views = make_views(to_float(images[mine]), state.ranks.share_draw(draw, len(images)))
     labels = None if labels is None else labels[mine]
     state.model.train()
-    parts = LOSSES[state.settings.method](state, views, labels)
-    loss = torch.stack(list(parts.values())).sum()
-    state.optimizer.zero_grad()
-    loss.backward()
-    state.ranks.mean_gradients(state.model.parameters())
-    state.optimizer.step()
+    with undone_if_broken_off(state.model, state.optimizer):
+        parts = LOSSES[state.settings.method](state, views, labels)
+        loss = torch.stack(list(parts.values())).sum()
+        state.optimizer.zero_grad()
+        loss.backward()
+        state.ranks.mean_gradients(state.model.parameters())
+        state.optimizer.step()
     state.step += 1
     return state.ranks.mean({name: part.detach() for name, part in ({"loss": loss} | parts).items()})
 
@@ -167,8 +174,9 @@ def advcl_loss(state: PretrainState, views: Views, labels: Tensor | None) -> dic
     adversarial = _attack(state, lambda x: _contrast(state, [model(x, "adv"), *fixed]), views.base, "adv")
     parts = {"contrast": _contrast(state, [model(adversarial, "adv"), *embeddings])}
     if settings.uses_pseudo_labels:
-        loss = lambda x: pseudo_label_loss(model.head_logits(x, "adv_pseudo"), labels)  # noqa: E731
-        parts["pseudo"] = settings.pseudo_weight * loss(_attack(state, loss, views.base, "adv_pseudo"))
+        weight = settings.pseudo_weight
+        loss = lambda x: weight * pseudo_label_loss(model.head_logits(x, "adv_pseudo"), labels)  # noqa: E731
+        parts["pseudo"] = loss(_attack(state, loss, views.base, "adv_pseudo"))
     return parts
 
 
@@ -202,14 +210,13 @@ def repeat_updates(
 
 
 def _check(state: PretrainState, images: Tensor, labels: Tensor | None) -> None:
-    require(images.ndim == 4 and images.dtype == torch.uint8, "images", "uint8 images (n, c, h, w)", images)
-    channels = state.config.model.channels
-    todo = f"Set ModelConfig(channels={images.shape[1]})."
-    require(images.shape[1] == channels, "images", f"{channels} channels, as the model has", images, todo)
+    require_is(state, "state", PretrainState, "Begin with adv.PretrainState.start(config).")
+    require_batch(images, state.config.model.channels, least=2)  # batch norm cannot take one
     if state.settings.uses_pseudo_labels:
         shape = (len(images), len(state.config.model.cluster_counts))
         todo = "Make them with adv.pseudo_labels(features, config.model.cluster_counts, seed=0)."
-        require(labels is not None and labels.shape == shape, "labels", f"pseudo-labels of shape {shape}", labels, todo)
+        fits = isinstance(labels, Tensor) and labels.shape == shape
+        require(fits, "labels", f"pseudo-labels of shape {shape}", labels, todo)
 
 
 def _attack(state: PretrainState, loss: Callable[[Tensor], Tensor], images: Tensor, branch: str) -> Tensor:
@@ -218,12 +225,13 @@ def _attack(state: PretrainState, loss: Callable[[Tensor], Tensor], images: Tens
     dice = Streams(state.settings.seed)("attack", state.step, int(branch == "adv_pseudo"))
     generator = state.ranks.skip(images, dice)
     state.model.train(state.settings.attacked_in == "train")
-    adversarial = pgd(loss, images, state.settings.attack, generator=generator)
-    state.model.train()
-    if state.settings.bn_updates == "once":
-        for tensor, old in before:
-            tensor.copy_(old)
-    return adversarial
+    try:
+        return pgd(loss, images, state.settings.attack, generator=generator)
+    finally:
+        state.model.train()
+        if state.settings.bn_updates == "once":
+            for tensor, old in before:
+                tensor.copy_(old)
 
 
 def _contrast(state: PretrainState, embeddings: list[Tensor]) -> Tensor:

@@ -1,10 +1,10 @@
 """AdvCL's pretraining as the release schedules it: what `bench.py` times ours against, and the tests hold it against.
 
-Written from the description of pretraining_advCL.py, losses.py, fr_util.py and utils.py, not from the package; only the
-network is shared. In each attack step, in this order: the contrastive image, the pseudo-label image, the two clean
-views and the high-pass view are all encoded in train mode, one joint loss is formed, and both images move along its
-gradient's sign. The update then encodes all five again: thirty forwards. Everything is float32 and contiguous, and
-images come one by one from PIL through torchvision's transforms in a DataLoader.
+Written from the description of pretraining_advCL.py, fr_util.py and utils.py, not from the package; only the network
+and the contrastive loss are shared. In each attack step, in this order: the contrastive image, the pseudo-label image,
+the two clean views and the high-pass view are all encoded in train mode, one joint loss is formed, and both images
+move along its gradient's sign. The update then encodes all five again: thirty forwards. Everything is float32 and
+contiguous, and images come one by one from PIL through torchvision's transforms in a DataLoader.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision import transforms
+
+import advcl_nb as adv
 
 
 @dataclass(frozen=True)
@@ -80,27 +82,20 @@ def high_pass(images: Tensor, radius: float) -> Tensor:
     return torch.fft.ifft2(torch.fft.ifftshift(shifted, dim=(-2, -1))).real
 
 
-def sup_con_loss(views: Sequence[Tensor], temperature: float, base_temperature: float = 0.07) -> Tensor:
-    """The release's SupConLoss without labels: every vector against all the others, by masks."""
-    count, rows = len(views[0]), torch.cat(list(views))
-    similarity = rows @ rows.T / temperature
-    similarity = similarity - similarity.max(dim=1, keepdim=True).values.detach()
-    others = 1 - torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
-    positives = torch.eye(count, dtype=rows.dtype, device=rows.device).repeat(len(views), len(views)) * others
-    log_share = similarity - (similarity.exp() * others).sum(1, keepdim=True).log()
-    per_anchor = (positives * log_share).sum(1) / positives.sum(1)
-    return -(temperature / base_temperature) * per_anchor.mean()
-
-
 def encode_all(
     model: nn.Module, x_cl: Tensor, x_ce: Tensor, clean: Sequence[Tensor], labels: Tensor, constants: Release
 ):
-    """Encode everything once; return the contrastive loss and each head's cross-entropies."""
+    """Encode everything once; return the contrastive loss and each head's cross-entropies.
+
+    The contrastive loss is the package's, which the tests hold against a loop: it costs nothing beside the encoder, and
+    where roundings agree, adversarial images can be compared bit for bit.
+    """
     z_cl = model(x_cl, "adv")
     logits = model.head_logits(x_ce, "adv_pseudo") if constants.ce_weight else []
     crosses = [F.cross_entropy(head, labels[:, k], reduction="none") for k, head in enumerate(logits)]
     embeddings = [z_cl] + [model(view, "clean") for view in clean]
-    return sup_con_loss(embeddings, constants.temperature, constants.base_temperature), crosses
+    scale = constants.temperature / constants.base_temperature
+    return scale * adv.multi_view_nt_xent(embeddings, constants.temperature), crosses
 
 
 def release_step(
@@ -116,12 +111,12 @@ def release_step(
         x_ce.requires_grad_()
         contrast, crosses = encode_all(model, x_cl, x_ce, clean, labels, constants)
         summed = sum((cross.sum() for cross in crosses), contrast.new_zeros(()))  # the release sums in the attack
-        joint = contrast + constants.ce_weight * summed / max(len(crosses), 1)
+        joint = contrast + constants.ce_weight * (summed / max(len(crosses), 1))
         gradients = torch.autograd.grad(joint, [x_cl, x_ce], allow_unused=True)
         x_cl, x_ce = (move(x, g, base, constants) for x, g in zip((x_cl, x_ce), gradients, strict=True))
     contrast, crosses = encode_all(model, x_cl, x_ce, clean, labels, constants)
-    pseudo = constants.ce_weight * sum((cross.mean() for cross in crosses), contrast.new_zeros(()))
-    pseudo = pseudo / max(len(crosses), 1)
+    pseudo = sum((cross.mean() for cross in crosses), contrast.new_zeros(())) / max(len(crosses), 1)
+    pseudo = constants.ce_weight * pseudo
     optimizer.zero_grad()
     (contrast + pseudo).backward()
     optimizer.step()
