@@ -57,10 +57,10 @@ def check_evaluable(model: nn.Module, images: Tensor, labels: Tensor) -> None:
         with evaluating(model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             logits = model(first)
     except RuntimeError as error:
-        todo = "For images (n, h, w, c) write images.permute(0, 3, 1, 2)."
+        todo = "For images (n, h, w, c) write images.permute(0, 3, 1, 2), for other floats images.float()."
         wanted = "(n, c, h, w) of the model's channels, size, dtype and device"
-        error.add_note(f"images: expected {wanted}, got a first one of {describe(first)}. {todo}")
-        raise
+        got = f"a first one of {describe(first)}, on which the model stopped: {str(error)[:300]}"
+        raise ValueError(f"images: expected {wanted}, got {got}. {todo}") from error
     got, todo = logits if isinstance(logits, Tensor) else type(logits), "Wrap it in a Module that returns the logits."
     fits = isinstance(logits, Tensor) and logits.ndim == 2
     require(fits, "model", "one that gives a tensor of logits (n, k)", got, todo)

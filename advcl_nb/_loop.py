@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from advcl_nb._check import require, require_count
 from advcl_nb.config import FinetuneConfig, PretrainConfig, learning_rate
 from advcl_nb.data import batches
 from advcl_nb.rng import Streams
@@ -25,6 +28,7 @@ class State(Protocol):
     step: int
     history: list[Row]
     sums: dict[str, Tensor | float]
+    saved_to: Path | None
 
 
 Parts = dict[str, Tensor]  # a step's loss and its parts, on the device
@@ -39,12 +43,38 @@ def make_optimizer(config: PretrainConfig | FinetuneConfig, parameters: Iterable
     return torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
 
 
+def require_batch(images: Tensor, channels: int, least: int = 1) -> None:
+    """Raise a three-part ``ValueError`` unless `images` are `least` or more uint8 images of so many channels."""
+    fits = isinstance(images, Tensor) and images.ndim == 4 and images.dtype == torch.uint8 and len(images) >= least
+    require(fits, "images", f"uint8 images (n, c, h, w), {least} or more", images)
+    todo = f"Set ModelConfig(channels={images.shape[1]})."
+    require(images.shape[1] == channels, "images", f"{channels} channels, as the model has", images, todo)
+
+
+@contextmanager
+def undone_if_broken_off(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Put the running statistics back and drop the gradients where an interrupt or an error ends the ``with``.
+
+    A step that is broken off before the optimiser has begun its own can so be made again, with the same result to the
+    bit; one that is broken off later is made again with some of its update in the weights.
+    """
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    except BaseException:
+        for buffer, old in before:
+            buffer.data.copy_(old)
+        optimizer.zero_grad()
+        raise
+
+
 def run(
     state: State, config: PretrainConfig | FinetuneConfig, n: int, step: Callable[[Tensor], dict], every: int | None
 ) -> Iterator[Row]:
     """Yield rows while `step` trains on index batches, from where ``state.step`` stands to the config's last epoch."""
     streams = Streams(config.seed)
     per_epoch = sum(1 for _ in batches(n, config.batch_size, generator=None))
+    require_count(per_epoch if every is None else every, "every")
     every, total = every or per_epoch, config.epochs * per_epoch
     started, first = time.perf_counter(), state.step
     spent = state.history[-1]["seconds"] if state.history else 0.0
@@ -76,14 +106,14 @@ def _add(sums: dict[str, Tensor | float], parts: Parts, count: int) -> None:
 
 
 def _row(state: State, per_epoch: int) -> Row:
-    """Average the parts since the last row, and start anew."""
-    images = state.sums.pop("images")
-    row = {"epoch": state.step / per_epoch, "step": state.step}
-    row |= {name: float(value) / images for name, value in state.sums.items()}
+    """Average the parts since the last row, and start anew; raise FloatingPointError where the loss is not finite."""
+    parts = {name: float(value) / state.sums["images"] for name, value in state.sums.items() if name != "images"}
+    if not math.isfinite(parts["loss"]):
+        first = state.history[-1]["step"] + 1 if state.history else 1
+        steps = f"step {state.step}" if first == state.step else f"steps {first} to {state.step}"
+        found = ", ".join(f"{name} {value:.4g}" for name, value in parts.items())
+        todo = f"Load {state.saved_to}" if state.saved_to else "No checkpoint was saved: start anew"
+        todo += " and lower the learning rate."
+        raise FloatingPointError(f"loss: expected a finite number, got {found} in {steps}. {todo}")
     state.sums.clear()
-    if not math.isfinite(row["loss"]):
-        raise FloatingPointError(
-            f"loss: expected a finite number, got {row['loss']} near step {state.step}. "
-            "Load the last checkpoint and lower the learning rate."
-        )
-    return row
+    return {"epoch": state.step / per_epoch, "step": state.step} | parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 
+from advcl_nb._check import require
 from advcl_nb.attacks import L2, Linf
 
 
@@ -38,6 +39,8 @@ class Differences(str):
 
 def diff(a: object, b: object) -> Differences:
     """Return a table of the settings that differ between two configs, or parts of them: field, in `a`, in `b`."""
+    for name, value in (("a", a), ("b", b)):
+        require(is_dataclass(value) or isinstance(value, Mapping), name, "a config, or a part of one", value)
     left, right = flat(a), flat(b)
     names = [name for name in left | right if left.get(name) != right.get(name)]
     rows = [(name, _short(left.get(name, "-")), _short(right.get(name, "-"))) for name in names]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from advcl_nb._check import require
+from advcl_nb._check import require, require_number, require_range
 
 LUMINANCE = (0.299, 0.587, 0.114)
 MARGIN = 0.05  # colours keep this far from 0 and 1, so that clipping bends neither the grating nor the noise
@@ -34,15 +34,14 @@ class ShapeSettings:
 
     def __post_init__(self) -> None:
         limit = 0.5 - MARGIN
-        require(0 <= self.contrast <= limit, "contrast", f"a value in [0, {limit}]", self.contrast, "Try 0.35.")
+        require_number(self.contrast, "contrast", f"a value in [0, {limit}]", 0, limit)
         require(self.cue in ("high", "low", "none"), "cue", "'high', 'low' or 'none'", self.cue)
         levels = "For 4 grey levels write 4 / 255."
-        require(0 <= self.cue_amplitude <= 1, "cue_amplitude", "a value in [0, 1]", self.cue_amplitude, levels)
-        require(self.noise >= 0, "noise", "a standard deviation of at least 0", self.noise, "Try 0.02.")
-        low, high = self.fill
-        require(0 < low <= high, "fill", "(low, high) with 0 < low <= high", self.fill, "Try (0.75, 1).")
-        require(self.shift >= 0, "shift", "a part of the side of at least 0", self.shift, "Try 0.12.")
-        require(self.turn >= 0, "turn", "degrees of at least 0", self.turn, "Try 22.")
+        require_number(self.cue_amplitude, "cue_amplitude", "a value in [0, 1]", 0, 1, todo=levels)
+        require_number(self.noise, "noise", "a standard deviation of at least 0", 0)
+        require_range(self.fill, "fill", "0 < low <= high")
+        require_number(self.shift, "shift", "a part of the side of at least 0", 0)
+        require_number(self.turn, "turn", "degrees of at least 0", 0)
 
 
 DEFAULT_SETTINGS = ShapeSettings()

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from numbers import Real
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from advcl_nb._check import require, require_count, require_images, require_one_of
+from advcl_nb._check import (
+    require,
+    require_count,
+    require_generator,
+    require_images,
+    require_is,
+    require_number,
+    require_one_of,
+)
 
 LossFn = Callable[[Tensor], Tensor]
 STARTS = ("uniform", "gaussian", "none")
@@ -31,7 +41,7 @@ class _Threat:
 
     def __post_init__(self) -> None:
         require_count(self.steps, "steps", 0)
-        require(self.alpha >= 0, "alpha", "a step >= 0", self.alpha)
+
         require_one_of(self.start, "start", STARTS)
 
     @abstractmethod
@@ -57,8 +67,8 @@ class Linf(_Threat):
     def __post_init__(self) -> None:
         for name in ("epsilon", "alpha"):
             value = getattr(self, name)
-            todo = f"For {value:g} grey levels write {value:g} / 255."
-            require(0 <= value <= 1, name, "a value in [0, 1]", value, todo if value > 1 else "")
+            todo = f"For {value:g} grey levels write {value:g} / 255." if isinstance(value, Real) and value > 1 else ""
+            require(isinstance(value, Real) and 0 <= value <= 1, name, "a value in [0, 1]", value, todo)
         super().__post_init__()
 
     def __str__(self) -> str:
@@ -81,7 +91,7 @@ class L2(_Threat):
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "alpha"):
-            require(0 <= getattr(self, name) < float("inf"), name, "a finite norm >= 0", getattr(self, name))
+            require_number(getattr(self, name), name, "a finite norm >= 0", 0, sys.float_info.max)
         super().__post_init__()
 
     def __str__(self) -> str:
@@ -139,6 +149,8 @@ def pgd_path(
 
 
 def _start(images: Tensor, threat: Linf | L2, generator: Generator) -> Tensor:
+    require_is(threat, "threat", (Linf, L2), "Write adv.Linf(8 / 255, 2 / 255, 20).")
+    require_generator(generator)
     images = images.detach()
     if threat.start == "none":
         return images.clone()
@@ -154,7 +166,8 @@ def _ascend(loss_fn: LossFn, current: Tensor, base: Tensor, threat: Linf | L2) -
         current = current.detach().requires_grad_()
         loss = loss_fn(current)
         todo = "Return a sum or a mean, without detach or no_grad on the way from the images."
-        require(loss.ndim == 0 and loss.requires_grad, "loss_fn", "a scalar that depends on the images", loss, todo)
+        fits = isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad
+        require(fits, "loss_fn", "a scalar that depends on the images", loss, todo)
         (gradient,) = torch.autograd.grad(loss, current)
     return threat.project(current.detach() + threat.alpha * threat.direction(gradient), base.detach()), loss.detach()
 

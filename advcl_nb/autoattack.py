@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from advcl_nb._batched import BATCH, input_gradient, over_batches
-from advcl_nb._check import require, require_count, require_one_of
+from advcl_nb._check import require, require_count, require_number, require_one_of
+from advcl_nb._file import write_whole
 from advcl_nb.attacks import L2, Linf, grey_levels
 from advcl_nb.data import to_float
 from advcl_nb.models import evaluating
@@ -122,12 +122,7 @@ class _Progress:
 
     def write(self, path: str | Path | None) -> None:
         if path is not None:
-            unfinished = Path(f"{path}.{os.getpid()}.partial")
-            try:
-                unfinished.write_text(json.dumps(asdict(self)))
-                os.replace(unfinished, path)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            write_whole(Path(path), json.dumps(asdict(self)).encode())
 
 
 def _cascade(
@@ -210,7 +205,7 @@ def attackable(model: nn.Module) -> Iterator[None]:
 def ball_name(norm: str, epsilon: float) -> str:
     """Name a norm and a radius as scores do, "Linf 8/255" or "L2 0.5"; raises ValueError for what is no ball."""
     require_one_of(norm, "norm", ("Linf", "L2"))
-    require(epsilon > 0, "epsilon", "a radius > 0", epsilon)
+    require_number(epsilon, "epsilon", "a radius > 0", sys.float_info.min)
     {"Linf": Linf, "L2": L2}[norm](epsilon, 0.0, 0)
     return f"Linf {grey_levels(epsilon)}" if norm == "Linf" else f"L2 {epsilon:g}"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from advcl_nb._check import require, require_one_of
+from advcl_nb._check import require, require_is, require_one_of
+from advcl_nb._file import write_whole
 from advcl_nb._plain import to_plain
 from advcl_nb._revive import from_plain
 from advcl_nb.config import METHODS, PROTOCOLS, Config
@@ -56,9 +56,11 @@ class Card:
         require_one_of(self.method, "method", METHODS)
         require_one_of(self.protocol, "protocol", PROTOCOLS)
         parts = {"data", "model", "pretrain", "finetune"}
+        require_is(self.config, "config", Mapping, "adv.make_card makes a card from a Config.")
         require(set(self.config) == parts, "config", f"the parts {sorted(parts)}", sorted(self.config))
         require(len(self.scores) > 0, "scores", "one score or more", self.scores)
         for score in self.scores:
+            require_is(score, "scores", Mapping, "adv.make_card makes a card from Scores.")
             require(set(score) == SCORE_FIELDS, "scores", f"the fields {sorted(SCORE_FIELDS)}", sorted(score))
             made_again = score_fields(Score(score["metric"], score["correct"], score["n"], score["attack"]))
             require(made_again == dict(score), "scores", f"{made_again}, as correct and n give", score)
@@ -96,8 +98,11 @@ def make_card(
     scores: a list of Score, or a whole `RobustnessReport`. transfer_to: the set fine-tuned on and scored, where it is
     not the config's.
     """
+    require_is(config, "config", Config)
     require_one_of(protocol, "protocol", tuple(config.finetune))
     scores = scores.scores if isinstance(scores, RobustnessReport) else scores
+    whole = isinstance(scores, Sequence) and all(isinstance(score, Score) for score in scores)
+    require(whole, "scores", "a list of Score", scores, "Write [score].")
     return Card(
         data=config.data.name,
         method=config.pretrain.method,
@@ -120,17 +125,11 @@ def write_card(card: Card, folder: str | Path | None = None) -> Path:
 
     The file's name comes from the card's identity, so making a result again replaces its card; nothing else does.
     """
+    require_is(card, "card", Card, "Make one with adv.make_card.")
     folder = results_folder() if folder is None else Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     identity = json.dumps([card.config, card.protocol, card.transfer_to, card.note], sort_keys=True)
     name = f"{card.data}-{card.method}-{card.protocol}-{hashlib.sha256(identity.encode()).hexdigest()[:10]}.json"
-    partial = folder / f".{name}.{os.getpid()}.partial"
-    try:
-        partial.write_text(json.dumps(asdict(card), indent=1) + "\n")
-        os.replace(partial, folder / name)
-    finally:
-        partial.unlink(missing_ok=True)
-    return folder / name
+    return write_whole(folder / name, (json.dumps(asdict(card), indent=1) + "\n").encode())
 
 
 def read_cards(folder: str | Path | None = None) -> Cards:
@@ -141,6 +140,7 @@ def read_cards(folder: str | Path | None = None) -> Cards:
     """
     if folder is None:
         folder = results_folder() if results_folder().is_dir() else PACKAGED
+    require_is(folder, "folder", (str, Path))
     return Cards(_read_card(path) for path in sorted(Path(folder).glob("*.json")))
 
 

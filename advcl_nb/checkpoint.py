@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import io
 import json
-import os
 import time
 import zipfile
 from collections.abc import Mapping
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from advcl_nb._check import require
+from advcl_nb._check import require, require_device, require_is
+from advcl_nb._file import write_whole
 from advcl_nb._loop import Row
 from advcl_nb._plain import flat, to_plain
 from advcl_nb._revive import from_plain
@@ -48,31 +49,49 @@ def save(state: PretrainState | FinetuneState, path: str | Path) -> Path:
     """Write a run to one file: all or nothing, also when the process dies. Returns the path.
 
     The file holds tensors and plain types only. `load` rebuilds the run, and what it then does is bit for bit what
-    the uninterrupted run would have done.
+    the uninterrupted run would have done. A run that has diverged is refused, so that the last good file stays.
     """
+    require_is(state, "state", (PretrainState, FinetuneState))
+    model = state.model if isinstance(state, PretrainState) else state.classifier
+    numbers = {**model.state_dict(), **{name: torch.as_tensor(value) for name, value in state.sums.items()}}
+    lost = [name for name, tensor in numbers.items() if not bool(tensor.isfinite().all())]
+    todo = "The run has diverged: go on from the last file, with a lower learning rate."
+    require(not lost, "state", "finite numbers", f"others in {lost[:3]}", todo)
     common = {"step": state.step, "history": state.history, "sums": dict(state.sums)}
     common |= {"config": to_plain(state.config), "optimizer": state.optimizer.state_dict()}
     if isinstance(state, PretrainState):
-        content = {"kind": "pretrain", "weights": state.model.state_dict()}
+        content = {"kind": "pretrain", "weights": model.state_dict()}
     else:
-        model = state.classifier
         content = {"kind": "finetune", "weights": model.state_dict(), "classes": model.linear.out_features}
         content |= {"model": to_plain(model.encoder.config), "encoder_branch": model.encoder.branch}
         content |= {"projector": {} if state.projector is None else state.projector.state_dict()}
-    return _write(content | common, Path(path))
+    state.saved_to = _write(content | common, path)
+    return state.saved_to
 
 
 def save_encoder(encoder: Encoder, path: str | Path, *, config: Config, history: list[Row]) -> Path:
     """Write an encoder alone, in half precision, with the config and training history that made it."""
+    require_is(encoder, "encoder", Encoder, "Of a state write state.encoder, of a classifier classifier.encoder.")
+    require_is(config, "config", Config)
     weights = {k: v.half() if v.is_floating_point() else v for k, v in encoder.state_dict().items()}
     content = {"kind": "encoder", "config": to_plain(config), "branch": encoder.branch, "history": history}
-    return _write(content | {"weights": weights}, Path(path))
+    return _write(content | {"weights": weights}, path)
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> PretrainState | FinetuneState:
     """Rebuild a run from `save`'s file, on `device`. Raises OSError or ValueError where the file cannot be read."""
     content = _read(path)
     require(content["kind"] in ("pretrain", "finetune"), "path", "a saved run", content["kind"], "Use load_encoder.")
+    try:
+        state = _rebuild(content, device)
+    except (RuntimeError, KeyError, AttributeError, TypeError) as error:
+        message = f"path: expected a run whose parts fit together, got {path} ({str(error)[:300]})."
+        raise ValueError(message) from error
+    state.saved_to = Path(path)
+    return state
+
+
+def _rebuild(content: Mapping, device: str | torch.device) -> PretrainState | FinetuneState:
     if content["kind"] == "pretrain":
         state = PretrainState.start(from_plain(Config, content["config"]), device=device)
         state.model.load_state_dict(content["weights"])
@@ -94,6 +113,7 @@ def load_encoder(path: str | Path, *, device: str | torch.device = "cpu") -> Enc
     """Return the float32 encoder of a saved encoder or of a pretraining run, with its own branch set."""
     content = _read(path)
     require(content["kind"] in ("pretrain", "encoder"), "path", "a pretrained encoder", content["kind"], "Use load.")
+    require_device(device)
     if content["kind"] == "pretrain":
         return load(path, device=device).encoder.copy()
     with torch.random.fork_rng(devices=[]):
@@ -114,14 +134,16 @@ def run_name(config: Config, images: Images, labels: Tensor | None = None) -> st
     images of your own count by their pixels. Pseudo-labels count by content; those that `open_or_train` makes itself
     count as "own".
     """
+    require_is(config, "config", Config)
+    require_is(images, "images", Images, "Write adv.Images(x, y, classes).")
+    require(labels is None or isinstance(labels, Tensor), "labels", "a tensor (n, k), or None", labels)
     method = config.pretrain.method
-    content = "own" if labels is None else _sha256(labels)
     key = {
         "data": _changes(config.data, ("test",)),
         "images": list(images.x.shape) if config.data.name in SPLITS else _sha256(images.x),
         "model": _changes(config.model),
         "pretrain": _changes(config.pretrain, UNUSED.get(method, ())),
-        "labels": content if config.pretrain.uses_pseudo_labels else None,
+        "labels": ("own" if labels is None else _sha256(labels)) if config.pretrain.uses_pseudo_labels else None,
     }
     key = json.loads(json.dumps(key), parse_int=float)  # 4 and 4.0 are equal settings
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
@@ -140,6 +162,7 @@ def _changes(config: object, but: tuple[str, ...] = ()) -> dict[str, object]:
 
 def find_run(name: str) -> Path | None:
     """Return the file of the run `name` from ``runs/``, ``data/checkpoints/`` or the package, or None."""
+    require(isinstance(name, str) and Path(name).name == name, "name", "a name of `run_name`, no path", name)
     folders = [project_folder() / "runs", project_folder() / "data" / "checkpoints"]
     with suppress(ModuleNotFoundError):  # an editable install has the same files in data/checkpoints alone
         folders.append(Path(str(importlib.resources.files("advcl_nb._checkpoints"))))
@@ -156,16 +179,14 @@ def open_or_train(
     """
     name = run_name(config, images, labels)
     path = find_run(name) or project_folder() / "runs" / f"{name}.pt"
-    finished = path.is_file() and not _unfinished(path)
-    if finished:
+    if path.is_file() and not _unfinished(path):
         print(f"{config.pretrain.method}: opened {_short(path)}")
         return load_encoder(path, device=device)
     if config.pretrain.uses_pseudo_labels and labels is None:
         labels = own_pseudo_labels(config, images, device=device)
     started = time.perf_counter()
     state = load(path, device=device) if path.is_file() else PretrainState.start(config, device=device)
-    on_device = images.to(device), None if labels is None else labels.to(device)
-    rows = pretrain_epochs(state, *on_device)
+    rows = pretrain_epochs(state, images.to(device), None if labels is None else labels.to(device))
     bar = tqdm(rows, desc=config.pretrain.method, total=config.pretrain.epochs, unit="epoch")
     for row in bar:
         bar.set_postfix(loss=f"{row['loss']:.3f}")
@@ -179,6 +200,7 @@ def own_pseudo_labels(config: Config, images: Images, *, device: str | torch.dev
 
     A column for each of the model's cluster_counts, int64 ``(n, k)``. No class label and no other data set is used.
     """
+    require_is(config, "config", Config)
     encoder = open_or_train(replace(config, pretrain=replace(config.pretrain, method="simclr")), images, device=device)
     features = extract_features(encoder, images.x.to(device))
     return pseudo_labels(features, config.model.cluster_counts, seed=Streams(config.pretrain.seed).number("clusters"))
@@ -196,22 +218,16 @@ def _short(path: Path) -> str:
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
 
 
-def _write(content: Mapping, path: Path) -> Path:
-    """Write beside the target, flush to disk, then rename: the old file stays whole until the new one is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+def _write(content: Mapping, path: str | Path) -> Path:
+    require_is(path, "path", (str, Path))
+    require(not Path(path).is_dir(), "path", "the name of a file", str(path), "This is a folder.")
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **content}, buffer)
+    return write_whole(Path(path), buffer.getvalue())
 
 
 def _read(path: str | Path) -> dict:
+    require_is(path, "path", (str, Path))
     with open(path, "rb") as file:
         try:
             damaged = zipfile.ZipFile(file).testzip()  # torch.load itself does not look at the checksums
@@ -227,5 +243,7 @@ def _read(path: str | Path) -> dict:
     ours = isinstance(content, dict) and content.get("format") == FORMAT
     ours = ours and content.keys() >= PARTS.get(content.get("kind"), {"a kind of ours"})
     got = content.get("format", "none") if isinstance(content, dict) else type(content).__name__
-    require(ours, "path", f"a file of format {FORMAT}", got, "For the release's files use load_release_checkpoint.")
+    newer = str(got).startswith("advcl_nb/") and got != FORMAT
+    todo = "Another version wrote it: update advcl_nb." if newer else "Of the release? Use load_release_checkpoint."
+    require(ours, "path", f"a file of format {FORMAT}", got, todo)
     return content

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from advcl_nb._check import require
+from advcl_nb._check import require, require_count, require_for_each, require_is
 
 
 class ClusterQuality(NamedTuple):
@@ -40,7 +40,10 @@ def pseudo_labels(
     """
     from sklearn.cluster import KMeans
 
-    require(features.ndim == 2 and bool(features.isfinite().all()), "features", "finite numbers (n, d)", features)
+    fits = isinstance(features, Tensor) and features.ndim == 2 and bool(features.isfinite().all())
+    require(fits, "features", "finite numbers (n, d)", features)
+    require_count(seed, "seed", -(2**63))
+    require_is(counts, "counts", (tuple, list), "Write (10,).")
     inside = len(counts) > 0 and min(counts) >= 1 and max(counts) <= len(features)
     require(inside, "counts", f"1 to {len(features)} clusters, at most one an image", tuple(counts))
     rows = features.detach().double()
@@ -54,8 +57,8 @@ def cluster_quality(assignments: Int[Tensor, " n"], labels: Int[Tensor, " n"]) -
     """Compare one column of pseudo-labels with the true classes of the same n images."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-    require(assignments.shape == labels.shape, "labels", f"{len(assignments)} labels, one an image", labels)
     for name, column in (("assignments", assignments), ("labels", labels)):
+        require_for_each(column, name, assignments, "whole numbers")
         require(len(column) > 0 and int(column.min()) >= 0, name, "numbers from 0", column, "Leave out the unlabelled.")
     table = torch.zeros(int(assignments.max()) + 1, int(labels.max()) + 1, dtype=torch.int64)
     table.index_put_((assignments.cpu(), labels.cpu()), torch.tensor(1), accumulate=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from advcl_nb._batched import check_images
-from advcl_nb._check import require, require_one_of
+from advcl_nb._check import require, require_for_each, require_generator, require_one_of
 from advcl_nb.corruptions import CORRUPTIONS, corrupt
 from advcl_nb.data import data_root, to_float
 
@@ -49,7 +49,8 @@ def own_corruptions(images: Tensor, labels: Tensor, *, generator: Generator) -> 
     compare with published CIFAR-10-C figures. Raises ValueError unless there is a label for each image.
     """
     check_images(images)
-    require(labels.shape == images.shape[:1], "labels", f"{len(images)} labels (n,), one an image", labels)
+    require_for_each(labels, "labels", images, "whole numbers")
+    require_generator(generator)
     x, pairs = to_float(images), product(CORRUPTIONS, SEVERITIES)
     return (Corrupted(name, k, corrupt(x, name, k, generator=generator), labels, "own") for name, k in pairs)
 

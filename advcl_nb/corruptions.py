@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from advcl_nb._check import require, require_count, require_images, require_one_of
+from advcl_nb._check import require, require_count, require_generator, require_images, require_one_of
 
 STRENGTHS = {  # one for each severity from 1 to 5, chosen on images of 16 and of 32 pixels
     "gaussian_noise": (0.03, 0.05, 0.07, 0.10, 0.14),  # standard deviation
@@ -43,6 +43,7 @@ def corrupt(
     require_one_of(name, "name", CORRUPTIONS)
     require_count(severity, "severity")
     require_one_of(severity, "severity", (1, 2, 3, 4, 5))
+    require_generator(generator)
     x = images.to(torch.promote_types(images.dtype, torch.float32))  # there is no FFT in half precision
     return _APPLY[name](x, STRENGTHS[name][severity - 1], generator).clamp(0, 1).to(images.dtype)
 

@@ -13,18 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from advcl_nb._check import require
+from advcl_nb._check import require, require_count, require_device, require_generator, require_is
 from advcl_nb._shapes import DEFAULT_SETTINGS, SILHOUETTES, ShapeSettings, draw_shapes
 from advcl_nb.config import DataConfig
 from advcl_nb.rng import Streams
 
-SPLITS = {
-    "shapes": ("train", "test"),
-    "digits": ("train", "test"),
-    "cifar10": ("train", "test"),
-    "cifar100": ("train", "test"),
-    "stl10": ("train", "test", "unlabeled", "train+unlabeled"),
-}
+SPLITS = dict.fromkeys(("shapes", "digits", "cifar10", "cifar100"), ("train", "test"))
+SPLITS |= {"stl10": ("train", "test", "unlabeled", "train+unlabeled")}
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -47,8 +42,7 @@ class Images:
         require(y.dtype == torch.int64, "y", "int64 labels", y, "Write y.long().")
         require(y.shape == x.shape[:1], "y", f"one label for each of {len(x)} images", y, "Check the lengths.")
         inside = len(y) == 0 or (int(y.min()) >= -1 and int(y.max()) < len(self.classes))
-        todo = "Name every class in `classes`; -1 means unlabelled."
-        require(inside, "y", f"labels from 0 to {len(self.classes) - 1}, or -1", y, todo)
+        require(inside, "y", f"labels from 0 to {len(self.classes) - 1}, or -1", y, "Name every class in `classes`.")
 
     def __len__(self) -> int:
         return len(self.x)
@@ -60,8 +54,7 @@ class Images:
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.x.shape[1:]))
         names = ", ".join(self.classes[:3]) + (", ..." if len(self.classes) > 3 else "")
-        unlabelled = len(self) > 0 and bool((self.y == -1).all())
-        kinds = "unlabelled" if unlabelled else f"{len(self.classes)} classes: {names}"
+        kinds = "unlabelled" if len(self) and bool((self.y < 0).all()) else f"{len(self.classes)} classes: {names}"
         return f"Images({len(self)} of {shape}, {kinds})"
 
     def subset(self, count: int, *, seed: int) -> Images:
@@ -70,7 +63,8 @@ class Images:
         With the same seed, a smaller subset is the beginning of a larger one. Where all are unlabelled, it is a plain
         random choice. Raises ValueError when there are fewer than `count`.
         """
-        require(0 <= count <= len(self), "count", f"at most the {len(self)} images there are", count, "Ask for fewer.")
+        fits = isinstance(count, int) and 0 <= count <= len(self)
+        require(fits, "count", f"at most the {len(self)} images there are", count, "Ask for fewer.")
         order = torch.randperm(len(self), generator=Streams(seed)("data"))
         labels, by_class = self.y.cpu()[order].sort(stable=True)
         turn = torch.empty_like(order)  # 0 for the first of its class in this order, 1 for the second, ...
@@ -79,6 +73,7 @@ class Images:
 
     def to(self, device: torch.device | str) -> Images:
         """The same images on `device`."""
+        require_device(device)
         return Images(self.x.to(device), self.y.to(device), self.classes)
 
     @classmethod
@@ -111,6 +106,7 @@ class Images:
 
         if not Path(path).is_dir():
             raise FileNotFoundError(f"path: expected a folder with one folder of pictures per class, got {path}.")
+        require_count(1 if size is None else size, "size")
         folder = ImageFolder(str(path))
         pictures = [TF.pil_to_tensor(picture) for picture, _ in folder]
         if size is not None:
@@ -122,7 +118,9 @@ class Images:
 
 def _tensor(array: Any) -> Tensor:
     """A tensor of the same numbers, sharing memory where that is safe."""
-    return array if isinstance(array, Tensor) else torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    array = array if isinstance(array, Tensor) else np.require(array, requirements=["C", "W"])
+    require(isinstance(array, Tensor) or array.dtype.kind in "biufc", "array", "numbers", array)
+    return torch.as_tensor(array)
 
 
 def _resize(x: Tensor, size: int) -> Tensor:
@@ -152,12 +150,12 @@ def shapes(
     together name a stream of random numbers, so train and test share no image. Returns uint8 `(count, 3, size, size)`.
     Raises ValueError for a `count` under 1, a `size` under 8 and a wrong `split`.
     """
-    require(count >= 1, "count", "at least 1", count)
-    require(size >= 8, "size", "at least 8 pixels", size, "The silhouettes need that many.")
+    require(isinstance(count, int) and count >= 1, "count", "at least 1", count)
+    require(isinstance(size, int) and size >= 8, "size", "at least 8 pixels", size, "The silhouettes need that many.")
     require(split in SPLITS["shapes"], "split", "'train' or 'test'", split)
+    require_is(settings, "settings", ShapeSettings)
     generator = Streams(seed)("data", SPLITS["shapes"].index(split))
-    x, y = draw_shapes(count, size, settings, generator)
-    return Images(x, y, tuple(SILHOUETTES))
+    return Images(*draw_shapes(count, size, settings, generator), tuple(SILHOUETTES))
 
 
 def load_images(
@@ -173,10 +171,9 @@ def load_images(
     lays them out. Raises ValueError for a wrong name or split and for damaged files (torchvision checks each md5),
     FileNotFoundError for missing ones.
     """
-    own = "Images of your own: adv.Images.from_arrays or from_folder."
-    require(name in SPLITS, "name", f"one of {', '.join(SPLITS)}", name, own)
+    require(name in SPLITS, "name", f"one of {', '.join(SPLITS)}", name, "Your own: adv.Images.from_arrays.")
     require(split in SPLITS[name], "split", f"one of {', '.join(SPLITS[name])} for {name}", split)
-    require(size is None or size >= 1, "size", "at least 1 pixel, or None", size)
+    require(size is None or (isinstance(size, int) and size >= 1), "size", "at least 1 pixel, or None", size)
     if name == "shapes":
         count = (2048 if split == "train" else 512) if count is None else count
         return shapes(count, size=size or 16, seed=seed, split=split)
@@ -222,14 +219,16 @@ def _from_torchvision(name: str, split: str, root: Path, download: bool) -> Imag
 
 def load_data(config: DataConfig) -> tuple[Images, Images]:
     """Load the training and the test images that a `DataConfig` names."""
-    counts = {"train": config.train, "test": config.test}
-    size, seed = config.size, config.seed
-    train, test = (load_images(config.name, k, size=size, count=n, seed=seed) for k, n in counts.items())
-    return train, test
+    require_is(config, "config", DataConfig, "Write adv.load_data(config.data).")
+    part = lambda split, n: load_images(config.name, split, size=config.size, count=n, seed=config.seed)  # noqa: E731
+    return part("train", config.train), part("test", config.test)
 
 
 def to_float(images: Tensor) -> Tensor:
     """Images as floats in [0, 1]: uint8 becomes float32 / 255, floats pass through unchanged."""
+    ok = isinstance(images, Tensor) and (images.dtype == torch.uint8 or images.is_floating_point())
+    todo = "Of Images write images.x, of an array torch.as_tensor(array)."
+    require(ok, "images", "a tensor of uint8 or floats", images, todo)
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
@@ -239,8 +238,10 @@ def batches(n: int, size: int, *, generator: torch.Generator | None) -> Iterator
     The last batch is kept, however small (the AdvCL release drops none), but a single image joins the batch before it,
     because batch norm cannot take one. Raises ValueError for `n` under 1 or `size` under 2.
     """
-    require(n >= 1, "n", "at least 1 image", n)
-    require(size >= 2, "size", "at least 2 images a batch", size, "Batch norm cannot take a single image.")
+    for name, value, least, of in (("n", n, 1, "image"), ("size", size, 2, "images a batch")):
+        fits = isinstance(value, int) and value >= least
+        require(fits, name, f"at least {least} {of}", value, "Batch norm cannot take a single image.")
+    require_generator(torch.default_generator if generator is None else generator)
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator, device=generator.device)
     parts = list(order.split(size))
     if len(parts) > 1 and len(parts[-1]) == 1:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from advcl_nb._batched import over_batches
-from advcl_nb._check import require, require_count, require_generator
+from advcl_nb._check import require, require_count, require_generator, require_is
 from advcl_nb.attacks import L2, Linf, pgd
 from advcl_nb.corrupted import Corrupted
 from advcl_nb.score import Score
@@ -102,10 +102,11 @@ def corruption_accuracy(model: nn.Module, sets: Iterable[Corrupted]) -> Corrupti
     In eval mode and float32; the model comes back as it was. Hendrycks and Dietterich 2019. Raises ValueError when
     there is no set, one comes twice, or they come from different sources, for one mean over both would mean nothing.
     """
+    todo = "Pass adv.own_corruptions(...) or adv.load_corruptions(...)."
+    require_is(sets, "sets", Iterable, todo)
     by_set: dict[tuple[str, int], Score] = {}
     sources = set()
     for item in tqdm(sets, desc="CA", unit="set", leave=False, delay=2):
-        todo = "Pass adv.own_corruptions(...) or adv.load_corruptions(...)."
         require(isinstance(item, Corrupted), "sets", "Corrupted sets", type(item), todo)
         sources.add(item.source)
         require(len(sources) == 1, "sets", "sets of one source", sorted(sources), "Score each source by itself.")

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from advcl_nb._batched import check_encoder, check_images
-from advcl_nb._check import require, require_count, require_one_of, require_rows
+from advcl_nb._check import require, require_count, require_number, require_one_of, require_rows
 from advcl_nb.data import to_float
 from advcl_nb.models import Encoder, check_branch, evaluating
 
@@ -27,8 +27,7 @@ def extract_features(encoder: Encoder, images: Tensor, *, branch: str | None = N
     `branch` is one of ``BRANCHES``; None takes the encoder's own. The encoder comes back as it was. Floats may
     leave [0, 1] a little, as filtered images do; ValueError for values beyond 2, which are not scaled.
     """
-    check_encoder(encoder)
-    check_images(images, low=-BRIGHTEST, high=BRIGHTEST)
+    _check_fit(encoder, images)
     with evaluating(encoder), torch.no_grad():
         bar = tqdm(images.split(BATCH), desc="features", unit="batch", leave=False, delay=2)
         return torch.cat([encoder(to_float(batch), branch) for batch in bar])
@@ -41,8 +40,7 @@ def layer_features(encoder: Encoder, images: Tensor, *, branch: str | None = Non
     A first layer is wide (channels x height x width numbers an image), so take hundreds of images, not all of them.
     `branch` is one of ``BRANCHES``; None takes the encoder's own. The encoder comes back as it was.
     """
-    check_encoder(encoder)
-    check_images(images, low=-BRIGHTEST, high=BRIGHTEST)
+    _check_fit(encoder, images)
     branch = encoder.branch if branch is None else check_branch(branch)
     found: dict[str, list[Tensor]] = {}
     with evaluating(encoder), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
@@ -50,6 +48,15 @@ def layer_features(encoder: Encoder, images: Tensor, *, branch: str | None = Non
             for name, activation in _layers(encoder, to_float(batch), branch):
                 found.setdefault(name, []).append(activation.flatten(1))
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _check_fit(encoder: Encoder, images: Tensor) -> None:
+    """Raise ValueError unless the encoder can take these images."""
+    check_encoder(encoder)
+    check_images(images, low=-BRIGHTEST, high=BRIGHTEST)
+    fits = images.shape[1] == encoder.config.channels and images.dtype in (torch.uint8, encoder.stem.weight.dtype)
+    todo = "For images (n, h, w, c) write images.permute(0, 3, 1, 2), for other floats images.float()."
+    require(fits, "images", f"{encoder.config.channels} channels, uint8 or float32", images, todo)
 
 
 def _layers(encoder: Encoder, x: Tensor, branch: str) -> Iterator[tuple[str, Tensor]]:
@@ -88,7 +95,7 @@ def class_scatter(features: Tensor, labels: Tensor) -> ClassScatter:
     supervised contrastive loss, up to the temperature. Raises ValueError for fewer than two classes.
     """
     require_rows(features, "features")
-    fits = len(features) == len(labels) and bool((labels >= 0).all())
+    fits = isinstance(labels, Tensor) and labels.shape == features.shape[:1] and bool((labels >= 0).all())
     require(fits, "labels", f"{len(features)} class numbers from 0", labels, "Leave unlabelled images out.")
     classes, index = labels.unique(return_inverse=True)
     require(len(classes) >= 2, "labels", "two classes or more", labels)
@@ -112,7 +119,7 @@ def knn_accuracy(train_features: Tensor, train_labels: Tensor, features: Tensor,
     same = features.dtype == train_features.dtype and features.shape[1:] == train_features.shape[1:]
     require(same, "features", like, features)
     for rows, names, argument in ((train_features, train_labels, "train_labels"), (features, labels, "labels")):
-        fits = names.shape == rows.shape[:1] and bool((names >= 0).all())
+        fits = isinstance(names, Tensor) and names.shape == rows.shape[:1] and bool((names >= 0).all())
         require(fits, argument, f"{len(rows)} class numbers from 0, one a row", names)
     require_count(k, "k")
     require(k <= len(train_features), "k", f"at most the {len(train_features)} rows of train_features", k)
@@ -129,7 +136,7 @@ def knn_accuracy(train_features: Tensor, train_labels: Tensor, features: Tensor,
 def linear_cka(a: Tensor, b: Tensor) -> float:
     """Return the linear CKA of two sets of features ``(n, d1)`` and ``(n, d2)`` of the same n images, in [0, 1].
 
-    1 where one is the other rotated, scaled and shifted. ||B'A||^2 / (||A'A|| ||B'B||) with centred columns
+    1 where one is the other rotated, scaled and shifted. ``||B'A||^2 / (||A'A|| ||B'B||)`` with centred columns
     (Kornblith et al. 2019); through the (n, n) Gram matrices where that is less work, the same number.
     Biased upwards where n is not well above d1 and d2: compare at one n. Computed in the inputs' dtype. Raises
     ValueError for fewer than two rows, other dtypes or lengths, numbers not finite, and features that are all the same.
@@ -168,7 +175,7 @@ def uniformity(features: Tensor, *, t: float = 2.0) -> float:
     Some rows at a time. Raises ValueError for fewer than two rows, numbers not finite, and t <= 0.
     """
     require_rows(features, "features", least=2)
-    require(0 < t < float("inf"), "t", "a finite number above 0", t)
+    require_number(t, "t", "a finite number above 0", 1e-300, 1e300)
     unit, n = F.normalize(features, dim=1), len(features)
     chunk, parts = max(1, PAIRS // n), []
     for start in range(0, n - 1, chunk):
@@ -186,9 +193,12 @@ def embed_2d(features: Tensor, *, method: str, seed: int, also: Tensor | None = 
     place `also` in a map that is there: ValueError).
     """
     require_one_of(method, "method", ("pca", "umap", "tsne"))
-    fits = features.ndim == 2 and len(features) >= 5 and features.shape[1] >= 2
-    require(fits and bool(features.isfinite().all()), "features", "five rows (n, d) of two numbers or more", features)
-    fits = also is None or (also.shape[1:] == features.shape[1:] and bool(also.isfinite().all()))
+    require_count(seed, "seed", 0)
+    require_rows(features, "features")
+    fits = len(features) >= 5 and features.shape[1] >= 2
+    require(fits, "features", "five rows (n, d) of two numbers or more", features)
+    require_rows(features if also is None else also, "also")
+    fits = also is None or also.shape[1:] == features.shape[1:]
     require(fits, "also", f"finite rows of width {features.shape[1]}, as features has", also)
     table = lambda x: x.detach().cpu().float().numpy()  # noqa: E731
     if method == "umap":

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from advcl_nb._check import require
-from advcl_nb._loop import Row, make_optimizer, run
+from advcl_nb._check import require, require_device, require_for_each, require_is
+from advcl_nb._loop import Row, make_optimizer, require_batch, run, undone_if_broken_off
 from advcl_nb.attacks import pgd
 from advcl_nb.config import FinetuneConfig
 from advcl_nb.data import Images, to_float
@@ -31,7 +32,7 @@ Parts = dict[str, Tensor]  # the loss's named parts; their sum is trained
 class FinetuneState:
     """Everything that changes while fine-tuning. The model kept is the last epoch's, never chosen on the test set.
 
-    projector: maps features into the contrastive loss of SupCon, Core and AdvCore, else None; not used in testing.
+    projector: of the contrastive losses, else None; not used in testing. saved_to: the last file saved to or loaded.
     """
 
     config: FinetuneConfig
@@ -41,6 +42,7 @@ class FinetuneState:
     step: int = 0
     history: list[Row] = field(default_factory=list)
     sums: dict[str, Tensor | float] = field(default_factory=dict)
+    saved_to: Path | None = None
 
     @classmethod
     def start(
@@ -50,8 +52,9 @@ class FinetuneState:
 
         The branch is the config's, else the encoder's own: "adv" for ACL and AdvCL, "clean" for SimCLR and RoCL.
         """
-        fits = isinstance(config, FinetuneConfig)
-        require(fits, "config", "one protocol's, as config.finetune['SLF']", type(config))
+        require(isinstance(config, FinetuneConfig), "config", "one protocol's, as config.finetune['SLF']", type(config))
+        require_is(encoder, "encoder", Encoder, "Of a state or a classifier write state.encoder.")
+        require_device(device)
         generator = Streams(config.seed)("init")
         classifier = Classifier(encoder.copy(), classes, generator=generator, branch=config.branch).to(device)
         classifier.encoder.requires_grad_(config.trains_encoder)
@@ -69,17 +72,17 @@ def finetune_step(state: FinetuneState, images: Tensor, labels: Tensor) -> dict[
     Returns loss, its parts where it has several, and the accuracy on the trained batch: on clean images for SLF, CE,
     SupCon and Core, on adversarial ones otherwise.
     """
-    last = state.classifier.linear.out_features - 1
-    require(bool(((labels >= 0) & (labels <= last)).all()), "labels", f"class numbers from 0 to {last}", labels)
+    _check(state, images, labels)
     fresh = state.step == 0 and len(images) > 1 and bool((state.classifier.scale == 1).all())
     if state.config.standardize and fresh:
         _measure_features(state, images)  # a step without `finetune_epochs`, which measures all images
     x = _augment(state, to_float(images))
-    parts, logits = LOSSES[state.config.protocol](state, x, labels)
-    loss = torch.stack(list(parts.values())).sum()
-    state.optimizer.zero_grad()
-    loss.backward()
-    state.optimizer.step()
+    with undone_if_broken_off(state.classifier, state.optimizer):
+        parts, logits = LOSSES[state.config.protocol](state, x, labels)
+        loss = torch.stack(list(parts.values())).sum()
+        state.optimizer.zero_grad()
+        loss.backward()
+        state.optimizer.step()
     state.step += 1
     named = {"loss": loss} | (parts if len(parts) > 1 else {})
     accuracy = (logits.argmax(1) == labels).float().mean()
@@ -92,15 +95,8 @@ def finetune_epochs(state: FinetuneState, images: Images, *, every: int | None =
     A row has epoch, step, loss, accuracy on the trained batches, learning rate, images per second, seconds spent and
     left. A new call goes on from ``state.step``.
     """
-    classes = state.classifier.linear.out_features
-    todo = "Start the state with len(images.classes)."
-    channels = state.classifier.encoder.config.channels
-    found = images.x.shape[1]
-    require(
-        found == channels, "images", f"{channels} channels, as the encoder has", images.x, "Pretrain on such images."
-    )
-    require(int(images.y.min()) >= 0, "images", "labelled images", images.y, "Others serve pretraining only.")
-    require(int(images.y.max()) < classes, "images", f"labels below {classes}", images.y, todo)
+    require_is(images, "images", Images, "Write adv.Images(x, y, classes).")
+    _check(state, images.x, images.y)
     if state.config.standardize and state.step == 0:
         _measure_features(state, images.x)
     step = lambda chosen: finetune_step(state, images.x[chosen], images.y[chosen])  # noqa: E731
@@ -175,9 +171,8 @@ def core_tuning(state: FinetuneState, features: Tensor, labels: Tensor) -> tuple
     parts = {"ce": F.cross_entropy(logits[:trained], targets[:trained])}
     if config.contrasts:
         normalize = "release" if config.core_variant == "release" else "positives"
-        gamma = 1.0 if config.focal else 0.0
-        embeddings = embed(state, rows)
-        contrast = focal_contrastive(embeddings, groups, config.temperature, normalize=normalize, gamma=gamma)
+        focal = {"normalize": normalize, "gamma": float(config.focal)}
+        contrast = focal_contrastive(embed(state, rows), groups, config.temperature, **focal)
         parts["contrast"] = config.eta * contrast
     return parts, logits[:n]
 
@@ -205,14 +200,9 @@ def embed(state: FinetuneState, features: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, Callable] = {
-    "SLF": clean_loss,
-    "CE": clean_loss,
-    "ALF": adversarial_loss,
-    "AFF": adversarial_loss,
-    "SupCon": supcon_loss,
-    "Core": core_loss,
-    "AdvCore": adversarial_core_loss,
-}
+    "SLF": clean_loss, "CE": clean_loss, "ALF": adversarial_loss, "AFF": adversarial_loss,
+    "SupCon": supcon_loss, "Core": core_loss, "AdvCore": adversarial_core_loss,
+}  # fmt: skip
 
 
 def adversarial_images(state: FinetuneState, x: Tensor, labels: Tensor) -> Tensor:
@@ -227,6 +217,16 @@ def adversarial_images(state: FinetuneState, x: Tensor, labels: Tensor) -> Tenso
             loss = lambda x: F.cross_entropy(model(x), labels)  # noqa: E731
         generator = Streams(state.config.seed)("attack", state.step)
         return pgd(loss, x, state.config.attack, generator=generator)
+
+
+def _check(state: FinetuneState, images: Tensor, labels: Tensor) -> None:
+    require_is(state, "state", FinetuneState, "Begin with adv.FinetuneState.start(config, encoder, classes).")
+    classes, channels = state.classifier.linear.out_features, state.classifier.encoder.config.channels
+    require_batch(images, channels)
+    require_for_each(labels, "labels", images, "whole numbers")
+    todo = "Start the state with len(images.classes); unlabelled images serve pretraining only."
+    inside = bool(((labels >= 0) & (labels < classes)).all())
+    require(inside, "labels", f"class numbers from 0 to {classes - 1}", labels, todo)
 
 
 def _measure_features(state: FinetuneState, images: Tensor) -> None:

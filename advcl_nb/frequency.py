@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from advcl_nb._check import require, require_images
+from advcl_nb._check import require_count, require_images, require_number
 
 
 def radial_mask(h: int, w: int, radius: float) -> Bool[Tensor, "h w"]:
@@ -17,7 +17,9 @@ def radial_mask(h: int, w: int, radius: float) -> Bool[Tensor, "h w"]:
 
     These are the frequencies that `high_pass` removes; the inequality is strict (AdvCL release, fr_util.py).
     """
-    require(radius >= 0, "radius", "a number of cycles >= 0", radius)
+    require_count(h, "h")
+    require_count(w, "w")
+    require_number(radius, "radius", "a number of cycles >= 0", 0)
     return _squared_frequency(h, w, torch.device("cpu")) < radius**2
 
 
@@ -28,7 +30,7 @@ def high_pass(images: Float[Tensor, "n c h w"], radius: float) -> Float[Tensor, 
     radius > 0. Any height and width; the dtype stays; gradients flow.
     """
     require_images(images)
-    require(radius >= 0, "radius", "a number of cycles >= 0", radius)
+    require_number(radius, "radius", "a number of cycles >= 0", 0)
     h, w = images.shape[-2:]
     keep = _squared_frequency(h, w, images.device)[:, : w // 2 + 1] >= radius**2
     return torch.fft.irfft2(torch.fft.rfft2(_at_least_float32(images)) * keep, s=(h, w)).to(images.dtype)
@@ -36,7 +38,8 @@ def high_pass(images: Float[Tensor, "n c h w"], radius: float) -> Float[Tensor, 
 
 def low_pass(images: Float[Tensor, "n c h w"], radius: float) -> Float[Tensor, "n c h w"]:
     """Keep only the frequencies with k1² + k2² < radius²: the rest of `high_pass`, so the two add up to the image."""
-    return images - high_pass(images, radius)
+    high = high_pass(images, radius)  # first, for it checks the arguments
+    return images - high
 
 
 def radial_spectrum(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n r"]:
@@ -59,6 +62,8 @@ def power_spectrum(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
 
 def fourier_basis(h: int, w: int, k1: int, k2: int) -> Float[Tensor, "h w"]:
     """Return the real wave of frequency (k1, k2) with unit L2 norm (Yin et al. 2019, "A Fourier perspective")."""
+    for name, value, least in (("h", h, 1), ("w", w, 1), ("k1", k1, -h), ("k2", k2, -w)):
+        require_count(value, name, least)
     rows, columns = torch.arange(h, dtype=torch.float64) / h, torch.arange(w, dtype=torch.float64) / w
     wave = torch.cos(2 * torch.pi * (k1 * rows[:, None] + k2 * columns))
     return (wave / wave.norm()).float()

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from advcl_nb._batched import check_encoder, check_images, input_gradient, over_batches
-from advcl_nb._check import require, require_count, require_images, require_rows
+from advcl_nb._check import require, require_count, require_generator, require_images, require_rows
 from advcl_nb.attacks import L2, pgd_path
 from advcl_nb.models import Encoder, evaluating
 
@@ -64,7 +64,10 @@ def loss_surface(
     transferable adversarial examples"). Raises ValueError for images that do not fit, or are the same.
     """
     _check_plane(image, adversarial)
+    whole = isinstance(label, int) or (isinstance(label, Tensor) and label.numel() == 1)
+    require(whole, "label", "a class number", label)
     label = int(label)
+    require_generator(generator)
     require_count(points, "points", 3)
     require(points % 2 == 1, "points", "an odd number, so that the image lies on the grid", points)
     require(1 <= reach <= points // 2, "reach", f"from 1, the attack's end, to {points // 2} for so many points", reach)
@@ -119,7 +122,7 @@ def invert_features(
 def _check_plane(image: Tensor, adversarial: Tensor) -> None:
     """Raise ValueError unless two float images in [0, 1] of one shape and type span a direction."""
     for x, name in ((image, "image"), (adversarial, "adversarial")):
-        fits = x.ndim == 3 and x.is_floating_point()
+        fits = isinstance(x, Tensor) and x.ndim == 3 and x.is_floating_point()
         require(fits, name, "one float image (c, h, w)", x, "Write adv.to_float(images)[0].")
         check_images(x[None], name)
     same = adversarial.shape == image.shape and adversarial.dtype == image.dtype

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from advcl_nb._check import require, require_one_of
+from advcl_nb._check import describe, require, require_for_each, require_matrix, require_number, require_one_of
 
 NORMALIZATIONS = ("positives", "release")
 ViewStack = Float[Tensor, "v n d"] | Sequence[Float[Tensor, "n d"]]
@@ -44,7 +44,8 @@ def supervised_contrastive(
     if isinstance(embeddings, Tensor) and embeddings.ndim == 2:
         embeddings = embeddings[None]
     views = _stack(embeddings, temperature)
-    require(labels.shape == views.shape[1:2], "labels", f"one label for each of {views.shape[1]} images", labels)
+    fits = isinstance(labels, Tensor) and labels.shape == views.shape[1:2]
+    require(fits, "labels", f"one label for each of {views.shape[1]} images", labels)
     return _over_positives(views.flatten(0, 1), labels.repeat(len(views)), temperature, "positives", gamma=0.0)
 
 
@@ -64,10 +65,11 @@ def focal_contrastive(
     their sum by n as the published code does; both then average over the anchors that have one. `gamma` is the
     weight's exponent; 0 is the plain supervised contrastive loss. Without any positive the loss is 0.
     """
-    require(temperature > 0, "temperature", "a positive number", temperature)
+    _check_temperature(temperature)
+    require_matrix(embeddings, "embeddings")
     require_one_of(normalize, "normalize", NORMALIZATIONS)
     require(gamma == 0 or gamma >= 1, "gamma", "0, or a number >= 1", gamma)
-    fits = len(labels) == len(embeddings) and labels.ndim in (1, 2)
+    fits = isinstance(labels, Tensor) and len(labels) == len(embeddings) and labels.ndim in (1, 2)
     require(fits, "labels", f"(n,) or (n, k) with one for each of {len(embeddings)} embeddings", labels)
     classes = labels if labels.ndim == 1 else labels.unique(dim=0, return_inverse=True)[1]
     return _over_positives(embeddings, classes, temperature, normalize, gamma)
@@ -91,28 +93,50 @@ def pseudo_label_loss(logits: Sequence[Float[Tensor, "n _"]], labels: Int[Tensor
 
     `logits` holds one ``(n, K)`` tensor per column of `labels` (AdvCL, the second term of its objective).
     """
-    require(
-        len(logits) == labels.shape[1], "labels", f"{len(logits)} columns, one for each head", labels,
-        "Cluster with the model's cluster_counts.",
-    )  # fmt: skip
-    losses = [F.cross_entropy(head, column) for head, column in zip(logits, labels.unbind(1), strict=True)]
-    return torch.stack(losses).mean()
+    fits = isinstance(labels, Tensor) and labels.ndim == 2 and len(logits) == labels.shape[1]
+    todo = "Cluster with the model's cluster_counts."
+    require(fits, "labels", f"{len(logits)} columns, one for each head", labels, todo)
+    return torch.stack([_cross_entropy(*pair) for pair in zip(logits, labels.unbind(1), strict=True)]).mean()
 
 
 def trades_loss(
     clean_logits: Float[Tensor, "n c"], adv_logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"], beta: float
 ) -> Float[Tensor, ""]:
     """Return cross-entropy on clean images plus beta times KL(clean || adversarial) (Zhang et al. 2019, eq. 5)."""
-    return F.cross_entropy(clean_logits, labels) + beta * kl_divergence(clean_logits, adv_logits)
+    divergence = kl_divergence(clean_logits, adv_logits)
+    require_number(beta, "beta", "a weight >= 0", 0)
+    return _cross_entropy(clean_logits, labels) + beta * divergence
 
 
 def kl_divergence(clean_logits: Float[Tensor, "n c"], adv_logits: Float[Tensor, "n c"]) -> Float[Tensor, ""]:
     """Return the mean over images of KL(softmax(clean) || softmax(adversarial)), which TRADES' attack maximises."""
+    require_matrix(clean_logits, "clean_logits")
+    require_matrix(adv_logits, "adv_logits", clean_logits)
     return F.kl_div(adv_logits.log_softmax(1), clean_logits.log_softmax(1), reduction="batchmean", log_target=True)
 
 
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy; PyTorch itself looks at the labels' range, so that nothing waits for a device."""
+    require_matrix(logits, "logits")
+    require_for_each(labels, "labels", logits, "whole numbers")
+    try:
+        return F.cross_entropy(logits, labels)
+    except IndexError as error:
+        expected = f"class numbers from 0 to {logits.shape[1] - 1}"
+        raise ValueError(f"labels: expected {expected}, got {describe(labels)}.") from error
+
+
 def _stack(embeddings: ViewStack, temperature: float) -> Float[Tensor, "v n d"]:
-    require(temperature > 0, "temperature", "a positive number", temperature)
-    views = embeddings if isinstance(embeddings, Tensor) else torch.stack(list(embeddings))
-    require(views.ndim == 3, "embeddings", "views of shape (v, n, d)", views)
-    return views
+    _check_temperature(temperature)
+    if not isinstance(embeddings, Tensor):
+        for number, view in enumerate(embeddings):
+            require_matrix(view, f"embeddings[{number}]", embeddings[0] if number else None)
+        require(len(embeddings) > 0, "embeddings", "two views or more", embeddings)
+        embeddings = torch.stack(list(embeddings))
+    fits = embeddings.ndim == 3 and embeddings.is_floating_point() and embeddings.numel() > 0
+    require(fits, "embeddings", "views of shape (v, n, d)", embeddings)
+    return embeddings
+
+
+def _check_temperature(temperature: float) -> None:
+    require(isinstance(temperature, (int, float)) and temperature > 0, "temperature", "a positive number", temperature)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from advcl_nb._check import require, require_count, require_one_of
+from advcl_nb._check import require, require_count, require_generator, require_is, require_matrix, require_one_of
 
 RULES = ("paper", "release", "random")
 NEGATIVE_SHARE = 0.8  # the least share of the other image in a semi-hard negative
@@ -50,7 +50,8 @@ def draw_mixing(n: int, alpha: float = 1.0, *, generator: Generator) -> MixingDr
     alpha that is not a positive number.
     """
     require_count(n, "n")
-    require(0 < alpha < math.inf, "alpha", "a positive number", alpha)
+    require(isinstance(alpha, (int, float)) and 0 < alpha < math.inf, "alpha", "a positive number", alpha)
+    require_generator(generator)
     device = generator.device
     permutation = torch.randperm(n, generator=generator, device=device)
     shape = torch.full((2, 2, n), alpha + 1.0, dtype=torch.float64, device=device)
@@ -176,10 +177,11 @@ def _first(mask: Tensor) -> Tensor:
 
 def _check(features: Tensor, labels: Tensor, draw: MixingDraw, rule: str, classes: int | None) -> int:
     require_one_of(rule, "rule", RULES)
-    require(features.ndim == 2 and features.is_floating_point(), "features", "floats of shape (n, d)", features)
+    require_matrix(features, "features")
     n = len(features)
-    ok = n >= 1 and labels.shape == (n,) and labels.dtype == torch.int64
+    ok = isinstance(labels, Tensor) and n >= 1 and labels.shape == (n,) and labels.dtype == torch.int64
     require(ok, "labels", f"int64, one class number for each of {n} rows", labels)
+    require_is(draw, "draw", MixingDraw, f"Use draw_mixing({n}, generator=...).")
     lengths = [len(part) for part in draw]
     require(lengths == [n] * 3, "draw", f"a draw of {n} rows", lengths, f"Use draw_mixing({n}, generator=...).")
     require(bool(features.isfinite().all()), "features", "finite numbers", features, "Lower the learning rate.")

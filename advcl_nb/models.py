@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from advcl_nb._check import require, require_one_of
+from advcl_nb._check import require, require_count, require_generator, require_is, require_one_of
 
 BRANCHES = ("clean", "adv", "adv_pseudo")  # the release's bn_names normal, pgd, pgd_ce
 
@@ -35,11 +35,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in ("channels", "width"):
-            require(getattr(self, name) >= 1, name, "a count >= 1", getattr(self, name))
-        for name, length in (("blocks", len(self.blocks)), ("stem", 2), ("projector", 2)):
+            require_count(getattr(self, name), name)
+        for name, length, least in (("blocks", 0, 1), ("stem", 2, 1), ("projector", 2, 1), ("cluster_counts", None, 2)):
             values = getattr(self, name)
-            require(len(values) == length > 0 and min(values) >= 1, name, f"{length or 'some'} counts >= 1", values)
-        require(all(k >= 2 for k in self.cluster_counts), "cluster_counts", "counts >= 2", self.cluster_counts)
+            fits = isinstance(values, Sequence) and all(isinstance(k, int) and k >= least for k in values)
+            fits = fits and (len(values) == length if length else len(values) > 0 or length is None)
+            require(fits, name, f"{length or 'some'} counts >= {least}", values)
 
     @property
     def features(self) -> int:
@@ -88,6 +89,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig = ModelConfig(), branch: str = "clean") -> None:  # noqa: B008 (frozen)
         super().__init__()
+        require_is(config, "config", ModelConfig, "Of a Config write config.model.")
         self.config, self.branch, self.precision = config, check_branch(branch), torch.float32
         kernel, stride = config.stem
         self.stem = nn.Conv2d(config.channels, config.width, kernel, stride, (kernel - stride + 1) // 2, bias=False)
@@ -123,7 +125,7 @@ class AdvCLModel(nn.Module):
 
     def __init__(self, config: ModelConfig = ModelConfig()) -> None:  # noqa: B008 (frozen)
         super().__init__()
-        self.config, self.encoder = config, Encoder(config)
+        self.encoder, self.config = Encoder(config), config
         hidden, outputs = config.projector
         self.projector = nn.Sequential(
             nn.Linear(config.features, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs)
@@ -148,7 +150,9 @@ class Classifier(nn.Module):
 
     def __init__(self, encoder: Encoder, classes: int, *, generator: Generator, branch: str | None = None) -> None:
         super().__init__()
-        require(classes >= 2, "classes", "two or more", classes)
+        require_is(encoder, "encoder", Encoder, "Of an AdvCLModel or a Classifier write model.encoder.")
+        require(isinstance(classes, int) and classes >= 2, "classes", "two or more", classes)
+        require_generator(generator)
         self.encoder = encoder
         self.branch = encoder.branch if branch is None else check_branch(branch)
         with torch.random.fork_rng(devices=[]):
@@ -180,6 +184,7 @@ def build_model(config: ModelConfig, *, generator: Generator) -> AdvCLModel:
 
     Convolutions are drawn as the release does (He et al. 2015, normal, fan-out), linear layers as PyTorch does.
     """
+    require_generator(generator)
     with torch.random.fork_rng(devices=[]):
         model = AdvCLModel(config)
     for module in model.modules():

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from advcl_nb._batched import BATCH, check_evaluable
-from advcl_nb._check import require, require_generator
+from advcl_nb._check import require, require_generator, require_is
 from advcl_nb._masking import Outputs, Point, signs_in_attacks, signs_in_curves, signs_in_outputs
 from advcl_nb._probes import (
     STEPS,
@@ -95,6 +95,7 @@ def robustness_report(
     `settings` make it faster. Raises ValueError for images without labels and for an impossible epsilon.
     """
     require_generator(generator)
+    require_is(settings, "settings", ReportSettings)
     ball = ball_name(norm, epsilon)
     models = [attacked for attacked in (model, transfer_from) if attacked is not None]
     for attacked in models:

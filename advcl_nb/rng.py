@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from advcl_nb._check import require_one_of
+from advcl_nb._check import require_count, require_one_of
 
 STREAMS = ("data", "init", "order", "views", "attack", "clusters", "mixing", "eval")
 
@@ -21,6 +21,9 @@ class Streams:
     """
 
     seed: int
+
+    def __post_init__(self) -> None:
+        require_count(self.seed, "seed", -(2**63))
 
     def __call__(self, name: str, *position: int) -> torch.Generator:
         """Return a CPU ``torch.Generator`` for stream `name` (one of ``STREAMS``) at `position`."""

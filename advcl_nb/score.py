@@ -25,7 +25,9 @@ class Score:
 
     def __post_init__(self) -> None:
         require_one_of(self.metric, "metric", METRICS)
-        require(0 <= self.correct <= self.n and self.n > 0, "correct", f"a count of {self.n} images", self.correct)
+        whole = isinstance(self.correct, int) and isinstance(self.n, int)
+        fits = whole and 0 <= self.correct <= self.n and self.n > 0
+        require(fits, "correct", f"a count of {self.n} images", self.correct)
 
     @property
     def value(self) -> float:

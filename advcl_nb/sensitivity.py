@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Sequence
 from itertools import product
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from advcl_nb._batched import BATCH, check_evaluable, over_batches
-from advcl_nb._check import require, require_generator
+from advcl_nb._check import require, require_generator, require_number
 from advcl_nb.data import to_float
 from advcl_nb.frequency import fourier_basis, low_pass
 from advcl_nb.models import evaluating
@@ -42,7 +43,7 @@ def fourier_sensitivity(
     n h w / 2 forward passes. `images` ``(n, c, h, w)`` are uint8 or float; in eval mode and float32; the model comes
     back as it was. Raises ValueError as `adv.standard_accuracy` does, and for a negative or infinite epsilon.
     """
-    require(0 <= epsilon < math.inf, "epsilon", "a finite L2 norm >= 0", epsilon)
+    require_number(epsilon, "epsilon", "a finite L2 norm >= 0", 0, sys.float_info.max)
     require_generator(generator)
     check_evaluable(model, images, labels)
     n, c, h, w = images.shape
@@ -63,7 +64,9 @@ def frequency_accuracy(model: nn.Module, images: Tensor, labels: Tensor, radii: 
     image added, and both are clipped to [0, 1]. `images` are uint8 or float; in eval mode and float32; the model comes
     back as it was. Raises ValueError as `adv.standard_accuracy` does, without radii and for a negative one.
     """
-    require(len(radii) > 0 and all(radius >= 0 for radius in radii), "radii", "one radius >= 0 or more", radii)
+    fits = isinstance(radii, Sequence) and len(radii) > 0
+    fits = fits and all(isinstance(radius, Real) and radius >= 0 for radius in radii)
+    require(fits, "radii", "one radius >= 0 or more", radii, "For one write [4.0].")
     low, high = [], []
     for radius in tqdm(radii, desc="radii", unit="radius", leave=False, delay=2):
         words = f"-pass, radius {radius:g}"

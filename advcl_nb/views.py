@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from advcl_nb._check import require, require_images
+from advcl_nb import _check
+from advcl_nb._check import require, require_drawn, require_images, require_number
 from advcl_nb.frequency import high_pass
 
 _LUMA = (0.2989, 0.587, 0.114)  # weights of red, green and blue in a grey value (ITU-R 601, as torchvision rounds them)
@@ -43,14 +44,13 @@ class ViewSettings:
     radius: float = 8.0
 
     def __post_init__(self) -> None:
-        low, high = self.crop_scale
-        require(0 < low <= high <= 1, "crop_scale", "shares of the area with 0 < low <= high <= 1", self.crop_scale)
-        require(0 < self.crop_ratio[0] <= self.crop_ratio[1], "crop_ratio", "0 < low <= high", self.crop_ratio)
+        _check.require_range(self.crop_scale, "crop_scale", "0 < low <= high <= 1, shares of the area", 1)
+        _check.require_range(self.crop_ratio, "crop_ratio", "0 < low <= high")
         for name in ("flip", "jitter", "grey", "brightness", "contrast", "saturation"):
-            require(0 <= getattr(self, name) <= 1, name, "a value in [0, 1]", getattr(self, name))
-        require(0 <= self.hue <= 0.5, "hue", "turns in [0, 0.5]", self.hue)
-        require(self.padding >= 0, "padding", "pixels >= 0", self.padding)
-        require(self.radius >= 0, "radius", "a number of cycles >= 0", self.radius)
+            require_number(getattr(self, name), name, "a value in [0, 1]", 0, 1)
+        require_number(self.hue, "hue", "turns in [0, 0.5]", 0, 0.5)
+        _check.require_count(self.padding, "padding", 0)
+        require_number(self.radius, "radius", "a number of cycles >= 0", 0)
 
 
 class Views(NamedTuple):
@@ -87,6 +87,10 @@ def draw_views(n: int, h: int, w: int, settings: ViewSettings, *, generator: Gen
     Equal in distribution to the release's torchvision pipeline: RandomResizedCrop, flip, ColorJitter with
     probability `jitter`, grey; and for the weak view RandomCrop with padding and flip.
     """
+    for name, value in (("n", n), ("h", h), ("w", w)):
+        _check.require_count(value, name)
+    _check.require_is(settings, "settings", ViewSettings)
+    _check.require_generator(generator)
     coin = lambda shape, p: torch.rand(shape, generator=generator, device=generator.device) < p  # noqa: E731
     boxes = torch.stack([_draw_boxes(n, h, w, settings, generator) for _ in range(2)])
     factors = _draw_factors((2, n), settings, generator)
@@ -107,6 +111,7 @@ def draw_views(n: int, h: int, w: int, settings: ViewSettings, *, generator: Gen
 def make_views(images: Float[Tensor, "n c h w"], draw: ViewDraw) -> Views:
     """Apply `draw` to images in [0, 1] and return the four `Views`; the high-pass is that of the base view."""
     require_images(images)
+    _check.require_is(draw, "draw", ViewDraw, "Make it with adv.draw_views.")
     require(len(images) == len(draw.base_flips), "images", f"{len(draw.base_flips)} images, as drawn", images)
     draw = ViewDraw(*(part.to(images.device) if isinstance(part, Tensor) else part for part in draw))
     view1, view2 = (strong_view(images, draw, k) for k in range(2))
@@ -122,6 +127,7 @@ def strong_view(images: Float[Tensor, "n c h w"], draw: ViewDraw, which: int) ->
 
 def resized_crop(images: Float[Tensor, "n c h w"], boxes: Int[Tensor, "n 4"]) -> Float[Tensor, "n c h w"]:
     """Cut each image's box (top, left, height, width in pixels) and resize it bilinearly to the image's own size."""
+    require_drawn(images, boxes, "boxes", "whole numbers", 4)
     n, _, h, w = images.shape
     rows, columns = (_samples(boxes[:, axis], boxes[:, axis + 2], size) for axis, size in ((0, h), (1, w)))
     grid = torch.stack([columns[:, None].expand(n, h, w), rows[:, :, None].expand(n, h, w)], -1)
@@ -132,6 +138,8 @@ def padded_crop(
     images: Float[Tensor, "n c h w"], offsets: Int[Tensor, "n 2"], padding: int
 ) -> Float[Tensor, "n c h w"]:
     """Shift each image: pad with zeros on all sides and cut at `offsets` (top, left), from 0 to 2 * padding."""
+    require_drawn(images, offsets, "offsets", "whole numbers", 2)
+    _check.require_count(padding, "padding", 0)
     n, _, h, w = images.shape
     padded = F.pad(images, [padding] * 4)
     rows = offsets[:, :1] + torch.arange(h, device=images.device)
@@ -142,6 +150,7 @@ def padded_crop(
 
 def flip(images: Float[Tensor, "n c h w"], flips: Bool[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
     """Mirror the chosen images left to right."""
+    require_drawn(images, flips, "flips", "booleans")
     return torch.where(flips[:, None, None, None], images.flip(-1), images)
 
 
@@ -153,8 +162,10 @@ def color_jitter(
     Column k of `factors` is operation k; row i of `order` lists the operations as image i gets them. Values are
     clipped to [0, 1] after each. Grey images (c = 1) have no saturation and no hue to change.
     """
-    require(images.shape[1] in (1, 3), "images", "one channel or three", images)
-    images, operations = images.clone(), (_brightness, _contrast, _saturation, _hue)
+    require_drawn(images, factors, "factors", "floats", 4)
+    require_drawn(images, order, "order", "whole numbers", 4)
+    brightness, saturation = lambda x, by: _blend(x, 0.0, by), lambda x, by: _blend(x, _luminance(x), by)
+    images, operations = images.clone(), (brightness, _contrast, saturation, _hue)
     for position in range(4):
         for k, operation in enumerate(operations if images.shape[1] == 3 else operations[:2]):
             chosen = (order[:, position] == k).nonzero().flatten()
@@ -164,6 +175,7 @@ def color_jitter(
 
 def to_grey(images: Float[Tensor, "n c h w"], grey: Bool[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
     """Replace the chosen images by their grey values, in all channels."""
+    require_drawn(images, grey, "grey", "booleans")
     return torch.where(grey[:, None, None, None], _luminance(images), images)
 
 
@@ -190,11 +202,7 @@ def _draw_boxes(n: int, h: int, w: int, settings: ViewSettings, generator: Gener
 def _fallback(h: int, w: int, settings: ViewSettings) -> tuple[int, int]:
     """Width and height of the largest central box whose ratio is allowed."""
     low, high = settings.crop_ratio
-    if w / h < low:
-        return w, round(w / low)
-    if w / h > high:
-        return round(h * high), h
-    return w, h
+    return min(w, round(h * high)), min(h, round(w / low))
 
 
 def _draw_factors(shape: tuple[int, int], settings: ViewSettings, generator: Generator) -> Float[Tensor, "2 n 4"]:
@@ -212,6 +220,7 @@ def _samples(start: Int[Tensor, " n"], length: Int[Tensor, " n"], size: int) -> 
 
 
 def _luminance(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
+    require(images.shape[1] in (1, 3), "images", "one channel or three", images)
     if images.shape[1] == 1:
         return images
     return (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
@@ -221,16 +230,8 @@ def _blend(images: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
     return (factor * images + (1 - factor) * other).clamp(0, 1)
 
 
-def _brightness(images: Tensor, factor: Tensor) -> Tensor:
-    return _blend(images, 0.0, factor)
-
-
 def _contrast(images: Tensor, factor: Tensor) -> Tensor:
     return _blend(images, _luminance(images).mean((1, 2, 3), keepdim=True), factor)
-
-
-def _saturation(images: Tensor, factor: Tensor) -> Tensor:
-    return _blend(images, _luminance(images), factor)
 
 
 def _hue(images: Tensor, turns: Tensor) -> Tensor:

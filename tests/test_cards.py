@@ -94,9 +94,7 @@ def test_a_result_made_again_replaces_its_card_and_no_other(tmp_path):
     assert all(other in read for other in others[1:])
 
 
-def half_a_write(path, text):
-    with open(path, "w") as file:
-        file.write(text[: len(text) // 2])
+def no_room(file):
     raise OSError("no space left")
 
 
@@ -106,7 +104,7 @@ def interrupted_replace(source, target):
 
 @pytest.mark.parametrize(
     ("owner", "name", "failure", "error"),
-    [(Path, "write_text", half_a_write, OSError), (os, "replace", interrupted_replace, KeyboardInterrupt)],
+    [(os, "fsync", no_room, OSError), (os, "replace", interrupted_replace, KeyboardInterrupt)],
 )
 def test_a_write_that_fails_leaves_the_old_card_whole_and_no_other(tmp_path, monkeypatch, owner, name, failure, error):
     path = adv.write_card(card(), tmp_path)

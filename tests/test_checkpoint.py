@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import pickle
 import random
+import re
 import struct
+import subprocess
 import sys
+import time
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +28,7 @@ from advcl_nb._plain import to_plain
 from advcl_nb._revive import from_plain
 from advcl_nb.config import Config, FinetuneConfig, PretrainConfig
 
+ROOT = Path(__file__).resolve().parent.parent
 MODEL = adv.ModelConfig(width=4, blocks=(1, 1), projector=(16, 8), cluster_counts=(2, 5))
 VIEWS = adv.ViewSettings(crop_scale=(0.5, 1.0), padding=2, radius=4.0)
 QUICK = adv.Linf(8 / 255, 4 / 255, 1)
@@ -30,6 +37,7 @@ PSEUDO = torch.stack([torch.arange(len(IMAGES)) % count for count in MODEL.clust
 TIMES = {"images_per_second", "seconds", "seconds_left"}
 STEPS = 8  # two epochs of four batches
 BROKEN = (ValueError, OSError)
+PRETRAINING = ("simclr", "rocl", "acl", "advcl")
 
 
 def config(method="advcl", **changes):
@@ -42,7 +50,7 @@ def config(method="advcl", **changes):
 
 def start(kind, **changes):
     """A fresh run: of pretraining where `kind` is a method, else of fine-tuning with that protocol."""
-    if kind not in ("SLF", "ALF", "AFF"):
+    if kind in PRETRAINING:
         return adv.PretrainState.start(config(kind, **changes))
     encoder = adv.build_model(MODEL, generator=torch.Generator().manual_seed(3)).encoder
     settings = {"epochs": 2, "batch_size": 16, "milestones": (1,), "attack": QUICK, "padding": 2}
@@ -276,6 +284,223 @@ def test_a_write_that_fails_leaves_the_old_file_whole_and_no_other(
     assert os.listdir(path.parent) == [path.name] and adv.load(path).config == config("simclr")
 
 
+WRITER = """
+import sys
+import advcl_nb as adv
+
+seed, path = int(sys.argv[1]), sys.argv[2]
+model = adv.ModelConfig(width=4 * seed, blocks=(1,), projector=(16, 8), cluster_counts=(2, 5))
+state = adv.PretrainState.start(adv.Config(model=model, pretrain=adv.PretrainConfig(seed=seed)))
+print("ready", flush=True)
+for _ in range(40):
+    adv.save(state, path)
+"""
+
+
+def in_a_process(program, *arguments, **options):
+    """Start a program in a process of its own, without the tests' run-time type checks."""
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    env = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def test_two_processes_that_write_one_file_never_leave_it_broken(tmp_path):
+    file, seen = tmp_path / "run.pt", set()
+    writers = [in_a_process(WRITER, seed, file) for seed in (1, 2)]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    while any(writer.poll() is None for writer in writers):
+        if file.exists():
+            state = adv.load(file)  # whole at any moment: a model of one seed's width with its config
+            assert state.model.config.width == 4 * state.settings.seed
+            seen.add(state.settings.seed)
+    assert [writer.wait() for writer in writers] == [0, 0], writers[0].stderr.read() + writers[1].stderr.read()
+    assert seen <= {1, 2} and adv.load(file).settings.seed in seen | {1, 2}
+    assert os.listdir(tmp_path) == ["run.pt"]
+
+
+FULL = """
+import resource, sys
+import advcl_nb as adv
+from pathlib import Path
+
+path = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50_000,) * 2)  # the system refuses to write on
+larger = adv.ModelConfig(width=32, blocks=(1, 1), projector=(16, 8), cluster_counts=(2, 5))
+for target in (path, path.with_name("new.pt")):
+    try:
+        adv.save(adv.PretrainState.start(adv.Config(model=larger)), target)
+    except OSError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a limit on the size of files")
+def test_where_the_system_has_no_room_the_last_good_file_stays(path, saved):
+    process = in_a_process(FULL, path)
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert [name in line for name, line in zip(("run.pt", "new.pt"), said.splitlines(), strict=True)] == [True, True]
+    assert said.count("nothing was written") == 2
+    assert path.read_bytes() == saved[1] and os.listdir(path.parent) == [path.name]
+
+
+def test_a_disk_that_gives_back_other_bytes_is_told(path, saved, monkeypatch):
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda file: read(file)[:-1] + b"?")
+    with pytest.raises(OSError, match=r"other bytes came back .*run\.pt"):
+        adv.save(start("simclr"), path)
+    monkeypatch.undo()
+    assert path.read_bytes() == saved[1] and os.listdir(path.parent) == [path.name]
+
+
+def test_what_killed_saves_left_is_swept_an_hour_later(path):
+    old, new, other = (path.with_name(f".{name}.partial") for name in ("run.pt.1", "run.pt.2", "another.pt.1"))
+    for file in (old, new, other):
+        file.touch()
+    for file in (old, other):
+        os.utime(file, (time.time() - 3700,) * 2)
+    adv.save(start("simclr"), path)
+    assert set(path.parent.iterdir()) == {path, new, other}
+
+
+@pytest.mark.parametrize("kind", ["simclr", "SLF"])
+def test_a_run_that_has_diverged_does_not_replace_the_last_good_file(tmp_path, kind):
+    state = start(kind)
+    file = adv.save(state, tmp_path / "run.pt")
+    before = file.read_bytes()
+    next(iter(weights(state).values())).flatten()[0] = torch.nan
+    with pytest.raises(ValueError, match="state: expected finite numbers, got .*lower learning rate"):
+        adv.save(state, file)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_loss_that_is_not_finite_names_step_parts_and_the_last_good_file(tmp_path, loaded):
+    state = start("advcl")
+    file = adv.save(state, tmp_path / "run.pt")
+    if loaded:
+        state = adv.load(file)
+    steps = adv.pretrain_epochs(state, IMAGES, PSEUDO, every=2)
+    next(steps)
+    with torch.no_grad():
+        state.model.heads[0].bias.fill_(torch.inf)
+    with pytest.raises(
+        FloatingPointError, match=r"got loss nan, contrast \S+, pseudo nan in steps 3 to 4\. Load .*run"
+    ):
+        next(steps)
+    assert adv.load(file).step == 0
+    fresh = start("simclr", learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match=r"in step 2\. No checkpoint was saved"):
+        list(adv.pretrain_epochs(fresh, IMAGES, every=1))
+
+
+# An interrupt at any moment
+
+
+def interrupt(patch, at):
+    """Raise KeyboardInterrupt at moment number `at`: before and after each call that a step is made of."""
+    moments = itertools.count()
+
+    def moment():
+        if next(moments) == at:
+            raise KeyboardInterrupt
+
+    def watched(function, after):
+        def call(*arguments, **options):
+            moment()
+            result = function(*arguments, **options)
+            if after:
+                moment()
+            return result
+
+        return call
+
+    for owner, name in ((adv.Encoder, "forward"), (torch.autograd, "grad"), (torch.Tensor, "backward")):
+        patch.setattr(owner, name, watched(getattr(owner, name), after=True))
+    for optimizer in (torch.optim.SGD, torch.optim.AdamW):
+        patch.setattr(optimizer, "step", watched(optimizer.step, after=False))
+
+
+SHORT = {"epochs": 1, "batch_size": 32}  # two steps
+RUNS = [
+    ("simclr", SHORT | {"optimizer": "adamw"}),
+    ("rocl", SHORT),
+    ("acl", SHORT),
+    ("advcl", SHORT),
+    ("advcl", SHORT | {"bn_updates": "once", "attack_mode": "train"}),
+    ("SLF", SHORT),
+    ("AFF", SHORT | {"loss": "trades"}),
+    ("AdvCore", SHORT | {"contrast_dim": 8}),
+]
+
+
+def model_of(state):
+    return state.model if isinstance(state, adv.PretrainState) else state.classifier
+
+
+def assert_as_before_a_step(state, flags):
+    model = model_of(state)
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert isinstance(state, adv.FinetuneState) or all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(("kind", "changes"), RUNS)
+def test_a_step_interrupted_anywhere_before_the_update_is_made_again_bit_for_bit(monkeypatch, kind, changes):
+    whole = start(kind, **changes)
+    flags = [parameter.requires_grad for parameter in model_of(whole).parameters()]
+    train(whole)
+    for at in itertools.count():
+        state = start(kind, **changes)
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            interrupt(patch, at)
+            train(state)
+        if state.step == whole.step:  # there was no such moment: it came through
+            break
+        assert_as_before_a_step(state, flags)
+        train(state)
+        assert_same_runs(state, whole)
+    assert at >= 6
+
+
+@pytest.mark.parametrize(("kind", "changes"), [("simclr", SHORT), ("advcl", SHORT), ("AFF", SHORT)])
+def test_an_interrupt_within_the_backward_pass_leaves_no_half_of_a_gradient(kind, changes):
+    whole, state = start(kind, **changes), start(kind, **changes)
+    flags = [parameter.requires_grad for parameter in model_of(state).parameters()]
+    train(whole)
+
+    def stop(gradient):
+        raise KeyboardInterrupt
+
+    encoder = model_of(state).encoder
+    hook = encoder.blocks[0].conv1.weight.register_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(state)
+    hook.remove()
+    assert_as_before_a_step(state, flags)
+    train(state)
+    assert_same_runs(state, whole)
+
+
+@pytest.mark.parametrize("kind", ["advcl", "SLF"])
+def test_an_interrupt_right_after_the_update_leaves_a_state_that_goes_on(monkeypatch, kind):
+    state = start(kind, **SHORT)
+    update = torch.optim.SGD.step
+
+    def updated(*arguments):
+        update(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch.optim.SGD, "step", updated)
+        train(state)
+    assert state.step == 0
+    train(state)
+    assert state.step == 2 and all(tensor.isfinite().all() for tensor in weights(state).values())
+
+
 # Damaged and foreign files
 
 
@@ -328,6 +553,23 @@ def test_a_flipped_byte_anywhere_is_refused_or_harmless(path, saved):
     assert refused > 20
 
 
+def test_a_flipped_bit_in_the_files_own_bookkeeping_is_refused_or_harmless(path, saved):
+    data, draw = saved[1], random.Random(0)
+    directory = zipfile.ZipFile(io.BytesIO(data)).start_dir
+    header = next(payloads(data))[0]
+    regions = [range(header), range(directory, len(data) - 100), range(len(data) - 100, len(data))]
+    refused = 0
+    for position in [position for region in regions for position in draw.sample(region, min(len(region), 40))]:
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1 << draw.randrange(8)]) + data[position + 1 :])
+        try:
+            state = adv.load(path)
+        except BROKEN:
+            refused += 1
+        else:  # it was a date, or another word that no reader needs
+            assert_same_runs(state, saved[0])
+    assert refused > 40
+
+
 class Malicious:
     """Runs a command when it is unpickled."""
 
@@ -354,6 +596,8 @@ def foreign_files():
     yield "state dict", saved_bytes(torch.nn.Linear(2, 2).state_dict())
     yield "old torch", saved_bytes({"format": checkpoint.FORMAT}, _use_new_zipfile_serialization=False)
     yield "other format", saved_bytes({"format": "advcl_nb/0", "kind": "pretrain", "weights": {}, "history": []})
+    yield "newer format", saved_bytes({"format": "advcl_nb/2", "kind": "pretrain", "weights": {}, "history": []})
+    yield "HTML", b"<!DOCTYPE html><html><body>404: Not Found</body></html>"
     yield "nothing in it", saved_bytes({"format": checkpoint.FORMAT})
     whole = {"format": checkpoint.FORMAT, "kind": "pretrain", "config": {}, "weights": {}, "history": []}
     yield "run without its optimizer", saved_bytes(whole | {"step": 0, "sums": {}})
@@ -372,6 +616,28 @@ def trusting_load(data):
     return torch.load(io.BytesIO(data), weights_only=False)
 
 
+def test_a_newer_format_says_to_update(tmp_path):
+    (tmp_path / "newer.pt").write_bytes(saved_bytes({"format": "advcl_nb/2"}))
+    with pytest.raises(ValueError, match="expected a file of format advcl_nb/1, got 'advcl_nb/2'.*update advcl_nb"):
+        adv.load(tmp_path / "newer.pt")
+
+
+def test_parts_that_do_not_fit_together_are_told(path, saved):
+    content = torch.load(path, weights_only=True)
+    name, tensor = next((name, tensor) for name, tensor in content["weights"].items() if tensor.ndim == 4)
+    changes = [
+        {"weights": {}},
+        {"weights": content["weights"] | {name: tensor[:1]}},
+        {"optimizer": {}},
+        {"config": []},
+        {"kind": "finetune", "classes": 2, "model": {}, "encoder_branch": "adv"},
+    ]
+    for change in changes:
+        torch.save(content | change, path)
+        with pytest.raises(ValueError, match="expected .* got"):
+            adv.load(path)
+
+
 @pytest.mark.parametrize(
     ("wrap", "unwrap"), [(pickle.dumps, pickle.loads), (saved_bytes, trusting_load)], ids=["pickle", "torch"]
 )
@@ -384,6 +650,46 @@ def test_no_code_in_a_file_is_run(tmp_path, wrap, unwrap):
     assert not marker.exists()
     unwrap(file.read_bytes())
     assert marker.exists(), "the file would have run its command"
+
+
+def test_no_module_trusts_a_pickle():
+    """Every torch.load reads weights alone, and the one unpickler admits numpy's arrays by name (see test_release)."""
+    sources = {file: file.read_text() for file in (ROOT / "advcl_nb").rglob("*.py")}
+    loads = [line for text in sources.values() for line in text.splitlines() if "torch.load(" in line]
+    assert len(loads) >= 2 and all("weights_only=True" in line for line in loads)
+    forbidden = re.compile(r"pickle\.loads?\(|weights_only=False|allow_pickle=True|\beval\(|\bexec\(|joblib|shelve")
+    trusting = [file.name for file, text in sources.items() if forbidden.search(re.sub(r"\.eval\(\)", "", text))]
+    assert trusting == []
+    assert [file.name for file, text in sources.items() if "Unpickler" in text] == ["release.py"]
+
+
+OFFLINE = """
+import socket, sys
+
+def refuse(*arguments, **options):
+    raise AssertionError(f"the network was asked for: {arguments}")
+
+socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = refuse
+socket.getaddrinfo = socket.gethostbyname = socket.create_connection = refuse
+import advcl_nb as adv
+
+for name in dir(adv):
+    getattr(adv, name)  # figures and explorers load when they are first asked for
+config = adv.preset("smoke")
+train, test = adv.load_data(config.data)
+adv.load_images("digits", "test")
+state = adv.PretrainState.start(config)
+features = adv.extract_features(state.encoder, train.x[:16])
+adv.pretrain_step(state, train.x[:16], adv.pseudo_labels(features, (2, 5, 10), seed=0))
+adv.load(adv.save(state, sys.argv[1]))
+print("offline")
+"""
+
+
+def test_nothing_asks_for_the_network(tmp_path):
+    process = in_a_process(OFFLINE, tmp_path / "run.pt", cwd=tmp_path)
+    said, errors = process.communicate()
+    assert said == "offline\n", errors[-2000:]
 
 
 def test_a_missing_file_and_a_folder_say_so(tmp_path):

@@ -309,5 +309,5 @@ def test_stl10_resized_is_fine_tuned(encoder, stl_root):
 
 def test_images_of_other_channels_are_refused(encoder):
     grey = adv.Images(IMAGES.x[:, :1], IMAGES.y, IMAGES.classes)
-    with pytest.raises(ValueError, match="images: expected 3 channels, as the encoder has, got uint8 of shape"):
+    with pytest.raises(ValueError, match="images: expected 3 channels, as the model has, got uint8 of shape"):
         next(adv.finetune_epochs(start(encoder), grey))

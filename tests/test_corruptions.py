@@ -275,7 +275,7 @@ def test_own_corruptions_are_every_kind_at_every_severity():
         assert isinstance(item, adv.Corrupted) and item.source == "own" and torch.equal(item.labels, data.y)
         expected = adv.corrupt(data.x.float() / 255, item.name, item.severity, generator=generator)
         assert torch.equal(item.images, expected) and torch.equal(item.images, again.images)
-    with pytest.raises(ValueError, match="labels: expected 6 labels"):
+    with pytest.raises(ValueError, match="labels: expected whole numbers of shape \\(6,\\), one for each"):
         adv.own_corruptions(data.x, data.y[:5], generator=seeded())
 
 

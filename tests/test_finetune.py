@@ -435,13 +435,13 @@ def test_unlabelled_images_are_refused(encoder):
     unlabelled = adv.Images(IMAGES.x, torch.full((64,), -1), IMAGES.classes)
     mixed = adv.Images(IMAGES.x, torch.where(torch.arange(64) < 1, -1, IMAGES.y), IMAGES.classes)
     for images in (unlabelled, mixed):
-        with pytest.raises(ValueError, match="images: expected labelled images, got .* serve pretraining only"):
+        with pytest.raises(ValueError, match="labels: expected class numbers from 0 to 9.* serve pretraining only"):
             next(adv.finetune_epochs(start(encoder), images))
 
 
 def test_too_few_classes_say_how_to_start(encoder):
     state = adv.FinetuneState.start(config(), encoder, 5)
-    with pytest.raises(ValueError, match=r"images: expected labels below 5, got .*Start the state with len\(images"):
+    with pytest.raises(ValueError, match=r"labels: expected class numbers from 0 to 4.*Start the state with len\("):
         next(adv.finetune_epochs(state, IMAGES))
     with pytest.raises(ValueError, match="classes: expected two or more, got 1"):
         adv.FinetuneState.start(config(), encoder, 1)

@@ -49,11 +49,12 @@ def show_clusters(
     x = as_batch(images)
     if labels is None and isinstance(images, Images) and bool((images.y >= 0).all()):
         labels = images.y
-    assignments, labels = assignments.cpu(), None if labels is None else labels.cpu()
     todo = "Pass one column, such as assignments[:, 0]."
-    require(assignments.shape == (len(x),), "assignments", f"{len(x)} cluster numbers", assignments, todo)
-    fit = labels is None or (labels.shape == (len(x),) and bool((labels >= 0).all()))
-    require(fit, "labels", f"{len(x)} labels >= 0, one an image", labels)
+    fit = isinstance(assignments, Tensor) and assignments.shape == (len(x),)
+    require(fit, "assignments", f"a tensor of {len(x)} cluster numbers", assignments, todo)
+    fit = isinstance(labels, Tensor) and labels.shape == (len(x),) and bool((labels >= 0).all())
+    require(labels is None or fit, "labels", f"a tensor of {len(x)} labels >= 0, one an image", labels)
+    assignments, labels = assignments.cpu(), None if labels is None else labels.cpu()
     require(each >= 1, "each", "one image or more", each)
     names, shown = _class_names(images, labels), _chosen(assignments, clusters)
     coloured = dict(zip(names, class_colors(len(names)), strict=True)) if len(names) <= len(PALETTE) else {}

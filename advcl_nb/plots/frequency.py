@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from advcl_nb._check import require
+from advcl_nb._check import require, require_is
 from advcl_nb.data import Images
 from advcl_nb.frequency import high_pass, radial_spectrum
 from advcl_nb.plots._grid import around_grey, as_batch, draw_grid, one_image
@@ -20,6 +20,7 @@ def show_frequency(image: Tensor, radii: Sequence[float]) -> Picture:
     Energy is the sum of squared pixels, the mean grey included; the two shares add up to 100%. High parts are shown
     around mid-grey, all at one scale.
     """
+    require_is(radii, "radii", Sequence, "Write [4.0].")
     require(len(radii) >= 1, "radii", "one radius or more", radii)
     x = one_image(image)
     high = torch.cat([high_pass(x, radius) for radius in radii])
@@ -49,6 +50,7 @@ def show_spectrum(
     `adv.high_pass` cuts: it removes what is left of the line. `signed` takes perturbations instead: floats around 0,
     such as attacked minus clean images.
     """
+    require_is(images_by_name, "images_by_name", Mapping, 'Write {"images": images}.')
     require(len(images_by_name) >= 1, "images_by_name", "one set of images or more, by name", images_by_name)
     require(radius is None or radius >= 0, "radius", "a number of cycles >= 0, or None", radius)
     picture, (axes,) = figure(7.5, 3.6)

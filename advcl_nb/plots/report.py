@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
+from advcl_nb._check import require_is
 from advcl_nb._masking import Point, is_white_box
 from advcl_nb.plots._style import CHARACTER, INK, PALETTE, RED, SMALL, STYLE, WIDTH, Picture, figure, percent_axis
 from advcl_nb.report import RobustnessReport
@@ -22,6 +23,7 @@ def show_report(report: RobustnessReport, *, name: str = "") -> Picture:
     Bands and whiskers are 95% intervals. Blue attacks follow the model's own gradient and must be the stronger ones;
     the title says what was found, and each sign of gradient masking stands under the curves.
     """
+    require_is(report, "report", RobustnessReport, "Make it with adv.robustness_report.")
     picture, panels = figure(WIDTH, 6.2, 2, 3)
     by_epsilon, by_steps, blank, by_loss, by_restarts, _ = panels
     grid = blank.get_gridspec()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from advcl_nb._check import require
+from advcl_nb._check import require, require_is
 from advcl_nb.plots._style import CHARACTER, INK, SMALL, WIDTH, Picture, colors_of, figure, legend, percent_axis
 from advcl_nb.score import Score
 
@@ -19,6 +19,7 @@ def show_scores(scores: Mapping[str, Sequence[Score]], *, chance: float | None =
     Whiskers are the 95% intervals. `chance` draws the line of guessing, by default a tenth, for ten classes; None
     leaves it out. A run may lack a metric. Raises ValueError for a run without scores or with one metric twice.
     """
+    require_is(scores, "scores", Mapping, 'Write {"run": [score]}.')
     require(len(scores) > 0, "scores", "one run or more", scores)
     require(chance is None or 0 <= chance <= 1, "chance", "a fraction in [0, 1], or None", chance)
     for name, row in scores.items():

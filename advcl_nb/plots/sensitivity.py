@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from torch import Generator, Tensor
 
-from advcl_nb._check import require
+from advcl_nb._check import require, require_generator, require_is
 from advcl_nb.corrupted import SEVERITIES
 from advcl_nb.corruptions import CORRUPTIONS, corrupt
 from advcl_nb.evaluate import CorruptionScores
@@ -80,6 +80,8 @@ def show_frequency_accuracy(
     """
     results = by_name(results)
     require(len(results) > 0, "results", "one result or more, by name", results)
+    for name, result in results.items():
+        require_is(result, f"results[{name!r}]", FrequencyAccuracy, "Make it with adv.frequency_accuracy.")
     require(chance is None or 0 <= chance <= 1, "chance", "a fraction in [0, 1], or None", chance)
     picture, (left, right) = figure(WIDTH - 1, 3.4, 1, 2)
     colors = colors_of(results)
@@ -115,6 +117,8 @@ def show_corruptions(results: Mapping[str, CorruptionScores] | CorruptionScores)
     """
     results = by_name(results)
     require(len(results) > 0, "results", "one result or more, by name", results)
+    for name, result in results.items():
+        require_is(result, f"results[{name!r}]", CorruptionScores, "Make it with adv.corruption_accuracy.")
     sources = sorted({result.source for result in results.values()})
     require(len(sources) == 1, "results", "scores on one source", sources, "Draw a figure for each.")
     names = list(dict.fromkeys(name for result in results.values() for name in result.by_name))
@@ -143,6 +147,7 @@ def show_corrupted(image: Tensor, *, generator: Generator) -> Picture:
     A row keeps one draw (of the noise, the fog, the direction), so that only the strength changes along it.
     """
     x = one_image(image)
+    require_generator(generator)
     rows = []
     for name in CORRUPTIONS:
         start = generator.get_state()
