@@ -7,7 +7,7 @@ BIN = .venv/bin
 READY = .venv/ready
 NOTEBOOKS = $(BIN)/python tools/run_notebooks.py
 
-.PHONY: help setup notebooks site test lab data reproduce outputs browser wheel soak clean
+.PHONY: help setup notebooks site test lab data reproduce outputs browser wheel bench soak clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1 #/p' Makefile | awk -F ' # ' '{ printf "  %-16s %s\n", $$1, $$2 }'
@@ -47,6 +47,9 @@ browser: $(READY)  ## every notebook and explorer in JupyterLab and a headless C
 
 wheel: $(READY)  ## install the wheel into an empty environment and run notebooks 00 and 01 there (minutes, gigabytes)
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m wheel tests/test_wheel.py
+
+bench: $(READY)  ## time the training engine beside the release's schedule, on all cores (a quarter of an hour)
+	$(BIN)/python benchmarks/bench.py
 
 soak: $(READY)  ## the slow proofs that make test leaves out
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m soak
