@@ -21,9 +21,10 @@ MAIN_CONTROL = {
 CHANGED = "([image, before]) => image.src !== before"
 
 
-def drag(page, slider, pixels):
-    """Take the slider's handle with the mouse and move it."""
+def drag(page, slider, share):
+    """Take the slider's handle with the mouse and move it by a share of the slider's length."""
     slider.scroll_into_view_if_needed()
+    pixels = share * slider.locator(".noUi-target").bounding_box()["width"]
     box = slider.locator(".noUi-handle").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
@@ -65,7 +66,7 @@ def try_explorer(notebook, explorer, shown):
     else:
         label = page.locator(".widget-label", has_text=MAIN_CONTROL[explorer])
         slider = shown.locator(".widget-slider", has=label)
-        drag(page, slider, 60)
+        drag(page, slider, 0.7 if explorer == "explore_clusters" else 0.25)  # there may be two clusters
         wait_for_change(page, image, before)
         before = image.get_attribute("src")
         slider.locator(".noUi-handle").focus()
@@ -159,8 +160,8 @@ def test_the_picture_ends_where_the_hand_does(open_notebook, lab):
     notebook.run()
     page = notebook.page
     slider = page.locator(".widget-slider", has=page.locator(".widget-label", has_text="radius"))
-    for pixels in (150, -120, 90):
-        drag(page, slider, pixels)
+    for share in (0.5, -0.4, 0.3):
+        drag(page, slider, share)
         last = float(slider.locator(".widget-readout").inner_text())
         page.get_by_text(f"Radius {last:g} cycles per picture").wait_for(timeout=3000)
 
