@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ def require_is(value: object, name: str, kind: type | tuple, todo: str = "") -> 
 
 def require_count(value: object, name: str, least: int = 1) -> None:
     """Raise a three-part ``ValueError`` unless `value` is a whole number from `least`."""
-    ok = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    ok = isinstance(value, Integral) and not isinstance(value, bool) and value >= least
     require(ok, name, f"a whole number from {least}", value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import torch
 
 from advcl_nb._check import require
 from advcl_nb._file import write_whole
-from advcl_nb._plain import Differences, diff, flat
+from advcl_nb._plain import Differences, diff, flat, to_plain
 from advcl_nb._revive import from_plain
-from advcl_nb.cards import read_cards, results_folder, score_fields
+from advcl_nb.cards import SCORE_FIELDS, read_cards, results_folder, score_fields
 from advcl_nb.checkpoint import find_run
-from advcl_nb.config import Config, FinetuneConfig
+from advcl_nb.config import Config, DataConfig, FinetuneConfig
 from advcl_nb.data import project_folder
 from advcl_nb.presets import PRESETS, preset
 from advcl_nb.score import Score
@@ -82,7 +83,18 @@ def file_facts(path: Path) -> dict:
 def read_note(path: Path) -> dict:
     """Return the note beside a fine-tuned run: the images it was tuned on, its encoder and its scores; else nothing."""
     note = path.with_suffix(".json")
-    return json.loads(note.read_text()) if note.is_file() else {}
+    if not note.is_file():
+        return {}
+    try:
+        content = json.loads(note.read_text())
+        if "data" in content:
+            from_plain(DataConfig, content["data"])
+        whole = all(set(score) >= SCORE_FIELDS for score in content.get("scores", []))
+        require(whole, "scores", f"the fields {sorted(SCORE_FIELDS)}", content.get("scores"))
+    except (ValueError, TypeError, AttributeError) as error:
+        todo = "Move it away; `advcl-nb finetune` writes it again."
+        raise ValueError(f"note: expected a run's note, got {note} ({error}). {todo}") from error
+    return content
 
 
 def write_note(path: Path, changes: Mapping) -> None:
@@ -90,11 +102,16 @@ def write_note(path: Path, changes: Mapping) -> None:
     write_whole(path.with_suffix(".json"), (json.dumps(read_note(path) | dict(changes), indent=1) + "\n").encode())
 
 
-def add_scores(path: Path, scores: Iterable[Score]) -> list[dict]:
-    """Put scores into the note beside a run, each in place of one of the same attack and count; return the new ones."""
-    plain = [score_fields(score) for score in scores]
-    same = lambda score: (score["metric"], score["attack"], score["n"])  # noqa: E731
-    kept = {same(score): score for score in (*read_note(path).get("scores", []), *plain)}
+def add_scores(path: Path, scores: Iterable[Score], data: DataConfig) -> list[dict]:
+    """Put scores on `data` into the note beside a run, each in place of one of the same kind; return the new ones.
+
+    Scores on images of another kind than those that the run was tuned on say so under "data".
+    """
+    images, note = to_plain(replace(data, train=None, test=None)), read_note(path)
+    own = images == {**note.get("data", {}), "train": None, "test": None}
+    plain = [score_fields(score) | ({} if own else {"data": images}) for score in scores]
+    same = lambda score: json.dumps([score["metric"], score["attack"], score["n"], score.get("data")])  # noqa: E731
+    kept = {same(score): score for score in (*note.get("scores", []), *plain)}
     write_note(path, {"scores": list(kept.values())})
     return plain
 

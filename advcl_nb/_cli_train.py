@@ -62,7 +62,8 @@ def train(
         if ranks.first:
             save(state, path)
         ranks.wait()
-    return asked[0] if asked else "finished" if complete else "time limit"
+    why = asked[0] if asked else "finished" if complete else "time limit"
+    return why if ranks.count == 1 else ranks.fabric.broadcast(why)  # the first one's, for all to go on alike
 
 
 @contextmanager

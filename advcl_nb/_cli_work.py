@@ -52,7 +52,7 @@ def pretrain(command: Pretrain) -> dict:
         if stands["stopped"] != "finished":
             return stands
         labels = own_pseudo_labels(config, images, device=device)
-        labels = labels if ranks.count == 1 else ranks.fabric.broadcast(labels)  # k-means may differ in a bit
+        labels = labels if ranks.count == 1 else ranks.fabric.broadcast(labels.cpu())  # k-means may differ in a bit
     return train_encoder(config, images, labels, path, command.keeping, ranks=ranks)
 
 
@@ -76,25 +76,46 @@ def finetune(command: Finetune) -> dict:
     require(command.scores or not command.card, "card", "scores to put on it", "--no-scores", "Leave one of them out.")
     source, device = find(command.encoder), command.computing.device
     encoder = load_encoder(source, device=device)
+    check_finished(source)
     images, test = (part.to(device) for part in fetched(command.data, command.computing))
     path = runs_folder() / f"{source.stem}-{command.settings.protocol}-{digest(command, encoder)}.pt"
     stands = tune(command, encoder, images, path)
-    if stands["finished"] and command.scores and not stands["scores"]:
-        scores = standard_scores(load(path, device=device), test, Streams(command.settings.seed), PGD20)
-        stands["scores"] = add_scores(path, scores)
+    if stands["finished"] and command.scores:
+        stands["scores"] = usual_scores(command, path, test)
     if stands["finished"] and command.card:
         stands["card"] = str(write_card(card_of(command, source, stands["scores"])))
     return stands
 
 
+def check_finished(source: Path) -> None:
+    """Refuse a pretraining run that was broken off; an encoder's file counts as finished."""
+    stands = run_summary(source)
+    done = stands["kind"] == "encoder" or stands["finished"]
+    got = f"epoch {stands['epoch']:.3g} of {stands['epochs']}"
+    require(done, "encoder", "a finished encoder", got, "Go on with: advcl-nb pretrain ... --resume")
+
+
+def usual_scores(command: Finetune, path: Path, test: Images) -> list[dict]:
+    """Return SA and RA under PGD-20 on all of `test`: those in the run's note, or else new ones."""
+    wanted = [("SA", None, len(test)), ("RA", str(PGD20), len(test))]
+    scores = read_note(path).get("scores", [])
+    known = {(s["metric"], s["attack"], s["n"]): s for s in scores if "data" not in s}  # with data: of other images
+    if all(key in known for key in wanted):
+        return [known[key] for key in wanted]
+    state = load(path, device=command.computing.device)
+    scores = standard_scores(state, test, Streams(command.settings.seed), PGD20)
+    return add_scores(path, scores, command.data)
+
+
 def tune(command: Finetune, encoder: Encoder, images: Images, path: Path) -> dict:
     """Train a classifier from where its file stands to the end; return where it then stands."""
     settings, keeping, device = command.settings, command.keeping, images.x.device
-    if is_finished(path, keeping):
+    finished = is_finished(path, keeping)
+    write_note(path, {"data": to_plain(command.data), "encoder": command.encoder})
+    if finished:
         return run_summary(path) | {"stopped": "finished"}
     resumes, classes = path.is_file(), len(images.classes)
     state = load(path, device=device) if resumes else FinetuneState.start(settings, encoder, classes, device=device)
-    write_note(path, {"data": to_plain(command.data), "encoder": command.encoder})
     every, steps = rhythm(len(images), settings, keeping)
     rows = finetune_epochs(state, images, every=every)
     why = train(state, rows, path, keeping.limits, Progress(settings.protocol, state.step, steps))
@@ -106,21 +127,29 @@ def evaluate(command: Evaluate) -> dict:
     path, device = find(command.run), command.computing.device
     state = load(path, device=device)
     require(isinstance(state, FinetuneState), "run", "a fine-tuned run", path.name, "Make one: advcl-nb finetune.")
-    known = bool(read_note(path) or command.preset)
+    known = bool("data" in read_note(path) or command.preset)
     require(known, "data", "the images to score on", f"{path.name} without a note of them", "Give --preset.")
     test = fetched(command.data, command.computing)[1][: command.count].to(device)
     attack, model, streams = command.attack, state.classifier.eval(), Streams(command.seed)
     scores = standard_scores(state, test, streams, attack, restarts=command.restarts)
+    kept = add_scores(path, scores, command.data)  # at once: AutoAttack takes hours
     ball = {"epsilon": attack.epsilon, "norm": type(attack).__name__}
     if command.autoattack:
-        kept = path.with_suffix(".autoattack.json")
-        scores.append(autoattack_accuracy(model, test.x, test.y, seed=command.seed, state_path=kept, **ball))
-        print(scores[-1], flush=True)
+        file = autoattack_file(path, [to_plain(command.data), command.count, command.seed, ball])
+        score = autoattack_accuracy(model, test.x, test.y, seed=command.seed, state_path=file, **ball)
+        print(score, flush=True)
+        kept += add_scores(path, [score], command.data)
     if command.report:
         report = robustness_report(model, test.x, test.y, generator=streams("eval"), **ball)
         print(report, flush=True)
-        scores += report.scores
-    return run_summary(path) | {"stopped": "finished", "scores": add_scores(path, scores)}
+        kept += add_scores(path, report.scores, command.data)
+    return run_summary(path) | {"stopped": "finished", "scores": kept}
+
+
+def autoattack_file(path: Path, evaluation: list) -> Path:
+    """Where AutoAttack keeps how far it is: beside the run, one file for each evaluation."""
+    name = hashlib.sha256(json.dumps(evaluation, sort_keys=True).encode()).hexdigest()[:10]
+    return path.with_suffix(f".{name}.autoattack.json")
 
 
 def standard_scores(

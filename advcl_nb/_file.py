@@ -29,6 +29,7 @@ def write_whole(path: Path, data: bytes | memoryview) -> Path:
         if partial.read_bytes() != data:
             raise OSError(errno.EIO, "other bytes came back than were written")
         os.replace(partial, path)
+        _flush_folder(path.parent)
     except OSError as error:
         words = f"{error.strerror or error}, so nothing was written; an older file is as it was"
         raise OSError(error.errno, words, str(path)) from error
@@ -41,6 +42,16 @@ def _sweep(path: Path) -> None:
     """Remove the parts of this file that killed writes left."""
     for file in path.parent.iterdir():
         if file.name.startswith(f".{path.name}.") and file.suffix == ".partial":
-            with suppress(FileNotFoundError):  # another process was faster
+            with suppress(OSError):  # another process was faster, or it is somebody else's
                 if time.time() - file.stat().st_mtime > HOUR:
                     file.unlink()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the disk know the new name too, where a system lets folders be flushed."""
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)

@@ -76,28 +76,31 @@ def run(
     per_epoch = sum(1 for _ in batches(n, config.batch_size, generator=None))
     require_count(per_epoch if every is None else every, "every")
     every, total = every or per_epoch, config.epochs * per_epoch
-    started, first = time.perf_counter(), state.step
+    started, first, order, ordered = time.perf_counter(), state.step, [], -1
     spent = state.history[-1]["seconds"] if state.history else 0.0
-    while state.step < total:
-        epoch, done = divmod(state.step, per_epoch)
-        order = list(batches(n, config.batch_size, generator=streams("order", epoch)))
-        for batch in range(done, per_epoch):
-            rate = learning_rate(config, epoch, batch, per_epoch)
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate
-            _add(state.sums, step(order[batch]), len(order[batch]))
-            if state.step % every == 0 or state.step == total:
-                row = _row(state, per_epoch)  # before the clock is read, for this waits for the device
-                seconds = time.perf_counter() - started
-                per_step = seconds / (state.step - first)
-                row |= {
-                    "learning_rate": rate,
-                    "images_per_second": n / (per_step * per_epoch),
-                    "seconds": spent + seconds,
-                    "seconds_left": per_step * (total - state.step),
-                }
-                state.history.append(row)
-                yield row
+    while True:
+        if state.sums and (state.step % every == 0 or state.step == total):  # so a row that an interrupt took comes too
+            row = _row(state, per_epoch)  # before the clock is read, for this waits for the device
+            seconds = time.perf_counter() - started
+            steps = state.step - first
+            per_step = seconds / steps if steps else spent / max(state.step - 1, 1)
+            row |= {
+                "learning_rate": state.optimizer.param_groups[0]["lr"],
+                "images_per_second": n / max(per_step * per_epoch, 1e-9),
+                "seconds": spent + seconds,
+                "seconds_left": per_step * (total - state.step),
+            }
+            state.history.append(row)
+            yield row
+        if state.step >= total:
+            return
+        epoch, batch = divmod(state.step, per_epoch)
+        if epoch != ordered:
+            order, ordered = list(batches(n, config.batch_size, generator=streams("order", epoch))), epoch
+        rate = learning_rate(config, epoch, batch, per_epoch)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        _add(state.sums, step(order[batch]), len(order[batch]))
 
 
 def _add(sums: dict[str, Tensor | float], parts: Parts, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -27,6 +28,15 @@ class Ranks(NamedTuple):
     def first(self) -> bool:
         """Whether this is the process that writes files and talks."""
         return self.fabric is None or self.fabric.is_global_zero
+
+    def require_same(self, step: int, model: nn.Module) -> None:
+        """Raise ValueError where this process's step or weights are not the first process's."""
+        if self.count > 1:
+            weights = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in model.parameters()))
+            mine = (step, weights.hexdigest()[:12])
+            first = self.fabric.broadcast(mine)
+            todo = "Do all machines see the same runs/?"
+            require(mine == first, "state", f"step and weights as in process 0, {first}", mine, todo)
 
     def agreed(self, wanted: bool) -> bool:
         """Return whether any process wants it, the same in all."""

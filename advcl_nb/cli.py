@@ -25,7 +25,7 @@ each, which notebooks open with adv.load(path).
 
 Exit codes: 0 done, or stopped by --time-limit and saved (--json tells which under "finished"), or done before; 1 the
 run failed (a loss that is not finite, a full disk); 2 wrong usage or input; 130 and 143 stopped by SIGINT or SIGTERM
-and saved."""
+and saved. Under `fabric run` the launcher's code counts: 1 after a signal, though the run is saved."""
 CODES = {"finished": 0, "time limit": 0, "SIGINT": 130, "SIGTERM": 143}
 
 
@@ -35,10 +35,12 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         command = parse("advcl-nb", ABOUT, commands(args), args)
         if isinstance(command, Runs):
+            check_alone(command, args)
             show_runs(command)
             return 0
         with redirect_stdout(sys.stderr) if command.computing.json else nullcontext():
             check_place(command, args)
+            check_alone(command, args)
             stands = WORK[type(command)](command)
             if is_first():
                 print(told(stands), flush=True)
@@ -57,7 +59,22 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def is_first() -> bool:
     """Whether this is the process that talks, of those that `fabric run` started."""
-    return os.environ.get("RANK", "0") == "0"
+    return not is_launched() or os.environ.get("RANK", "0") == "0"
+
+
+def is_launched() -> bool:
+    """Whether `fabric run` has started this process; a cluster's own RANK does not count."""
+    return os.environ.get("LT_CLI_USED") == "1"
+
+
+def check_alone(command: object, args: Sequence[str]) -> None:
+    """Refuse what several processes would each do whole: all but pretraining on images that are there."""
+    alone = not is_launched() or int(os.environ.get("WORLD_SIZE", "1")) == 1
+    training = isinstance(command, Pretrain)
+    todo = f"Start `advcl-nb {args[0]}` without `fabric run`."
+    require(alone or training, "processes", f"one for {args[0]}", os.environ.get("WORLD_SIZE"), todo)
+    todo = "They would all write the same files: download first with one process."
+    require(alone or not command.computing.download, "download", "one process", os.environ.get("WORLD_SIZE"), todo)
 
 
 WORK = {Pretrain: pretrain, Finetune: finetune, Evaluate: evaluate}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -129,14 +130,16 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def _stack(embeddings: ViewStack, temperature: float) -> Float[Tensor, "v n d"]:
     _check_temperature(temperature)
     if not isinstance(embeddings, Tensor):
+        embeddings = list(embeddings)
         for number, view in enumerate(embeddings):
             require_matrix(view, f"embeddings[{number}]", embeddings[0] if number else None)
         require(len(embeddings) > 0, "embeddings", "two views or more", embeddings)
-        embeddings = torch.stack(list(embeddings))
+        embeddings = torch.stack(embeddings)
     fits = embeddings.ndim == 3 and embeddings.is_floating_point() and embeddings.numel() > 0
     require(fits, "embeddings", "views of shape (v, n, d)", embeddings)
     return embeddings
 
 
 def _check_temperature(temperature: float) -> None:
-    require(isinstance(temperature, (int, float)) and temperature > 0, "temperature", "a positive number", temperature)
+    fits = isinstance(temperature, Real) or (isinstance(temperature, Tensor) and temperature.ndim == 0)
+    require(fits and temperature > 0, "temperature", "a positive number", temperature)

@@ -18,7 +18,7 @@ from advcl_nb._loop import Row, make_optimizer, require_batch, run, undone_if_br
 from advcl_nb._ranks import Ranks
 from advcl_nb.attacks import pgd
 from advcl_nb.config import Config, PretrainConfig
-from advcl_nb.data import Images, to_float
+from advcl_nb.data import Images, batches, to_float
 from advcl_nb.losses import multi_view_nt_xent, pseudo_label_loss
 from advcl_nb.models import AdvCLModel, Encoder, build_model
 from advcl_nb.rng import Streams
@@ -60,10 +60,13 @@ class PretrainState:
     def join(self, fabric: object) -> None:
         """Train on in every process of a launched Lightning `Fabric`, each with its share of every batch.
 
-        All processes call it with the same state, and then `pretrain_epochs` with the same images. Negatives are the
-        whole batch's, and gradients are those of the whole batch; on GPUs batch norm is over the whole batch too.
+        All processes call it with the same state (ValueError otherwise), and then `pretrain_epochs` with the same
+        images. Negatives and gradients are those of the whole batch; so is batch norm on GPUs, while on the CPU each
+        process has its own. Attacks start where one process's would (L-inf from a uniform start, on the CPU, not ACL's
+        pairs), or elsewhere at random.
         """
         self.ranks = Ranks(fabric)
+        self.ranks.require_same(self.step, self.model)
         if self.ranks.count > 1 and next(self.model.parameters()).is_cuda:
             self.model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
 
@@ -117,6 +120,7 @@ def pretrain_epochs(
         counts = torch.tensor(state.config.model.cluster_counts, device=labels.device)
         inside = labels.dtype == torch.int64 and bool(((labels >= 0) & (labels < counts)).all())
         require(inside, "labels", f"int64 from 0, below {counts.tolist()} by column", labels, "Columns in that order?")
+    state.ranks.share(min(len(chosen) for chosen in batches(len(x), state.settings.batch_size, generator=None)))
     step = lambda chosen: pretrain_step(state, x[chosen], None if labels is None else labels[chosen])  # noqa: E731
     yield from run(state, state.settings, len(x), step, every)
 

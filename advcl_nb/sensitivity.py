@@ -64,7 +64,7 @@ def frequency_accuracy(model: nn.Module, images: Tensor, labels: Tensor, radii: 
     image added, and both are clipped to [0, 1]. `images` are uint8 or float; in eval mode and float32; the model comes
     back as it was. Raises ValueError as `adv.standard_accuracy` does, without radii and for a negative one.
     """
-    fits = isinstance(radii, Sequence) and len(radii) > 0
+    fits = hasattr(radii, "__len__") and not isinstance(radii, (str, Tensor)) and len(radii) > 0
     fits = fits and all(isinstance(radius, Real) and radius >= 0 for radius in radii)
     require(fits, "radii", "one radius >= 0 or more", radii, "For one write [4.0].")
     low, high = [], []

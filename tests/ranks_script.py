@@ -2,6 +2,7 @@
 
 ranks_script.py METHOD FILE      writes loss, loss parts and gradients of one step to FILE
 ranks_script.py METHOD --kill    the last process kills itself in its third step
+ranks_script.py METHOD --differ  the last process has other weights
 """
 
 import os
@@ -51,6 +52,8 @@ if __name__ == "__main__":
     method, target = sys.argv[1:]
     fabric = Fabric()  # launched by the command
     state, images, labels = start(method)
+    if target == "--differ" and fabric.global_rank == fabric.world_size - 1:
+        next(state.model.parameters()).data += 1
     state.join(fabric)
     if target == "--kill":
         for step in range(1000):

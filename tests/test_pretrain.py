@@ -13,7 +13,7 @@ from reference import Release, release_step
 from release_schedule import FirstStep, logged_constant, sup_con_loss
 
 import advcl_nb as adv
-from advcl_nb import pretrain
+from advcl_nb import _loop, pretrain
 from advcl_nb.config import Config, PretrainConfig
 
 MODEL = adv.ModelConfig(width=4, blocks=(1, 1), projector=(16, 8), cluster_counts=(2, 5))
@@ -582,3 +582,23 @@ def test_pseudo_labels_out_of_their_columns_range_are_refused():
     labels[5, 0] = 2  # the first head has two classes
     with pytest.raises(ValueError, match=r"below \[2, 5, 10\] by column"):
         next(adv.pretrain_epochs(state, images, labels))
+
+
+def test_a_row_that_an_interrupt_took_comes_when_the_run_goes_on(monkeypatch):
+    """The step is counted, and the interrupt falls where the row waits for the device."""
+    state, whole = start("simclr"), start("simclr")
+    list(adv.pretrain_epochs(whole, IMAGES.x[:32]))
+    make_row, broken = _loop._row, []
+
+    def interrupted(running, per_epoch):
+        if running.step == 4 and not broken:
+            broken.append(True)
+            raise KeyboardInterrupt
+        return make_row(running, per_epoch)
+
+    monkeypatch.setattr(_loop, "_row", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(adv.pretrain_epochs(state, IMAGES.x[:32]))
+    (row,) = adv.pretrain_epochs(state, IMAGES.x[:32])
+    assert row["step"] == 4 and row["seconds_left"] == 0 and row["loss"] == whole.history[-1]["loss"]
+    assert [seen["epoch"] for seen in state.history] == [1, 2] and same_weights(state.model, whole.model)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from ranks_script import one_step, start, to_double
 
 import advcl_nb as adv
 from advcl_nb import pretrain
+from advcl_nb._ranks import Ranks
 
 SCRIPT = Path(__file__).with_name("ranks_script.py")
 
@@ -42,7 +44,21 @@ def test_two_processes_make_the_step_of_one(method, tmp_path, monkeypatch):
 
 def test_a_killed_process_ends_the_run_with_an_error():
     done = fabric_run("simclr", "--kill", timeout=100)
-    assert done.returncode != 0
+    assert done.returncode != 0 and "SIGKILL" in done.stderr
+
+
+def test_processes_with_other_weights_are_refused():
+    done = fabric_run("simclr", "--differ", timeout=100)
+    assert done.returncode != 0 and "state: expected step and weights as in process 0" in done.stderr
+
+
+def test_a_batch_too_small_to_share_is_told_before_the_first_step():
+    state = adv.PretrainState.start(adv.Config(pretrain=adv.PretrainConfig("simclr", batch_size=16)))
+    state.ranks = Ranks(SimpleNamespace(world_size=2, global_rank=0))
+    with pytest.raises(ValueError, match="images: expected a batch of 4 or more for 2 processes, got 3"):
+        next(adv.pretrain_epochs(state, adv.shapes(35, size=16)))
+    assert state.step == 0
+    assert state.ranks.share(9) == slice(0, 4)  # the ninth is left out
 
 
 def test_the_command_line_runs_in_two_processes_and_goes_on(tmp_path, monkeypatch):
