@@ -229,7 +229,7 @@ def to_float(images: Tensor) -> Tensor:
     ok = isinstance(images, Tensor) and (images.dtype == torch.uint8 or images.is_floating_point())
     todo = "Of Images write images.x, of an array torch.as_tensor(array)."
     require(ok, "images", "a tensor of uint8 or floats", images, todo)
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+    return images.float().div_(255) if images.dtype == torch.uint8 else images  # in place: new memory is what costs
 
 
 def batches(n: int, size: int, *, generator: torch.Generator | None) -> Iterator[Tensor]:

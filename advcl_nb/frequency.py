@@ -33,7 +33,7 @@ def high_pass(images: Float[Tensor, "n c h w"], radius: float) -> Float[Tensor, 
     require_number(radius, "radius", "a number of cycles >= 0", 0)
     h, w = images.shape[-2:]
     keep = _squared_frequency(h, w, images.device)[:, : w // 2 + 1] >= radius**2
-    return torch.fft.irfft2(torch.fft.rfft2(_at_least_float32(images)) * keep, s=(h, w)).to(images.dtype)
+    return torch.fft.irfft2(torch.fft.rfft2(_at_least_float32(images)).mul_(keep), s=(h, w)).to(images.dtype)
 
 
 def low_pass(images: Float[Tensor, "n c h w"], radius: float) -> Float[Tensor, "n c h w"]:

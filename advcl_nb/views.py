@@ -227,7 +227,7 @@ def _luminance(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
 
 
 def _blend(images: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
-    return (factor * images + (1 - factor) * other).clamp(0, 1)
+    return (factor * images).add_((1 - factor) * other).clamp_(0, 1)  # in place: new memory is what costs
 
 
 def _contrast(images: Tensor, factor: Tensor) -> Tensor:
@@ -245,5 +245,5 @@ def _hue(images: Tensor, turns: Tensor) -> Tensor:
         (green - blue) / scale,
         torch.where(green == value, 2 + (blue - red) / scale, 4 + (red - green) / scale),
     )
-    k = (images.new_tensor([5.0, 3.0, 1.0])[:, None, None] + sector + 6 * turns) % 6
-    return value - chroma * k.minimum(4 - k).clamp(0, 1)
+    k = (images.new_tensor([5.0, 3.0, 1.0])[:, None, None] + sector).add_(6 * turns).remainder_(6)
+    return k.minimum(4 - k).clamp_(0, 1).mul_(-chroma).add_(value)
