@@ -56,6 +56,8 @@ def check_evaluable(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     try:
         with evaluating(model), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             logits = model(first)
+    except torch.OutOfMemoryError:  # says itself what is wrong
+        raise
     except RuntimeError as error:
         todo = "For images (n, h, w, c) write images.permute(0, 3, 1, 2), for other floats images.float()."
         wanted = "(n, c, h, w) of the model's channels, size, dtype and device"

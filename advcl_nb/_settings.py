@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 
-from advcl_nb._check import require_count, require_is, require_number, require_one_of
+from advcl_nb._check import require, require_count, require_is, require_number, require_one_of
 from advcl_nb.attacks import L2, Linf
 
 TINY, HUGE = sys.float_info.min, sys.float_info.max
@@ -17,6 +18,9 @@ def require_seed(seed: object) -> None:
 
 def require_training(config: object, positive: tuple[str, ...], not_negative: tuple[str, ...]) -> None:
     """Check what every training has, and that the fields named hold such numbers."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        require(isinstance(value, bool) or not isinstance(field.default, bool), field.name, "True or False", value)
     require_count(config.epochs, "epochs")
     require_count(config.batch_size, "batch_size", 2)  # batch norm cannot take one image
     require_seed(config.seed)

@@ -163,8 +163,6 @@ class FinetuneConfig:
         require_one_of(self.pool, "pool", ("both", "adv", "clean"))
         require_count(self.contrast_dim, "contrast_dim")
         require_training(self, ("mixup_alpha",), ("beta", "eta", "decay"))
-        for name in ("standardize", "mixing", "hard_pairs", "focal", "smooth_classifier"):
-            require(isinstance(getattr(self, name), bool), name, "True or False", getattr(self, name))
         fits = self.hard_pairs or self.core_variant == "paper"
         require(fits, "hard_pairs", "True for the release, which finds no hard positives anyway", self.hard_pairs)
         require_count(0 if self.padding is None else self.padding, "padding", 0)

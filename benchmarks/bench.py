@@ -251,22 +251,28 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-SWEEPS = {"width": (8, 16, 32, 64), "batch": (32, 64, 128, 256), "attack steps": (1, 2, 5, 10)}
+SWEEPS = {
+    "width": (8, 16, 32, 64), "batch": (32, 64, 128, 256), "attack steps": (1, 2, 5, 10),
+    "images": (512, 1024, 2048, 4096),
+}  # fmt: skip
 
 
 def measure_scaling(options: argparse.Namespace) -> None:
-    """Time the `cifar` preset's network against width, batch and attack steps, and draw it beside the cost model."""
+    """Time the `cifar` preset's network against each of `SWEEPS`, and draw it beside the cost model."""
     from matplotlib.figure import Figure
 
-    figure = Figure((10, 3), layout="constrained")
-    for axes, (name, values) in zip(figure.subplots(1, 3), SWEEPS.items(), strict=True):
+    figure = Figure((12, 3), layout="constrained")
+    for axes, (name, values) in zip(figure.subplots(1, 4), SWEEPS.items(), strict=True):
         seconds = [sweep_step(name, value, options) for value in values]
         model = [modelled(name, value) for value in values]
-        factor = seconds[1] / model[1]
+        factor = seconds[-1] / model[-1]  # where overhead counts least
         axes.loglog(values, seconds, "o-", label="measured")
         axes.loglog(values, [factor * cost for cost in model], "--", color="grey", label="cost model")
-        axes.set(xlabel=name, ylabel="seconds a step")
+        axes.set(xlabel=name, ylabel="seconds an epoch" if name == "images" else "seconds a step")
+        axes.minorticks_off()
         axes.set_xticks(values, map(str, values))
+        ticks = [tick for tick in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20) if min(seconds) / 2 < tick < 2 * max(seconds)]
+        axes.set_yticks(ticks, map(str, ticks))
         print(
             f"{name:14}" + "".join(f"{value:>6}: {found:7.3f} s" for value, found in zip(values, seconds, strict=True))
         )
@@ -281,9 +287,12 @@ def sweep_step(name: str, value: int, options: argparse.Namespace) -> float:
     steps = value if name == "attack steps" else 2
     threat = replace(config.pretrain.attack, steps=steps)
     config = replace(config, model=replace(config.model, width=width), pretrain=replace(config.pretrain, attack=threat))
+    config = replace(config, pretrain=replace(config.pretrain, epochs=1, batch_size=128))
     state = adv.PretrainState.start(config, device=options.device)
-    images, _ = some_images(value if name == "batch" else 128, options.device)
+    images, _ = some_images(value if name in ("batch", "images") else 128, options.device)
     labels = torch.zeros(len(images), len(config.model.cluster_counts), dtype=torch.int64, device=options.device)
+    if name == "images":
+        return list(adv.pretrain_epochs(state, images, labels))[-1]["seconds"]
     step = step_of(state, images, labels)
     step()
     return statistics.median(alternate({"ours": step}, options)["ours"])
