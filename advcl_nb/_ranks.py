@@ -95,9 +95,14 @@ class Ranks(NamedTuple):
                 gradient.copy_(mean.view_as(gradient))
 
 
+def is_launched() -> bool:
+    """Whether `fabric run` has started this process; a cluster's own RANK does not count."""
+    return os.environ.get("LT_CLI_USED") == "1"
+
+
 def launched() -> Ranks:
     """Return the processes that `fabric run` has started, or this one alone."""
-    if os.environ.get("LT_CLI_USED") != "1":
+    if not is_launched():
         return Ranks()
     from lightning_fabric import Fabric
 

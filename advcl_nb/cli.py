@@ -15,6 +15,7 @@ from advcl_nb._cli_options import WrongUsage, parse
 from advcl_nb._cli_runs import all_summaries, as_table, find, nearest_preset, read_head, read_note, run_summary
 from advcl_nb._cli_train import RunFailed, line
 from advcl_nb._cli_work import evaluate, finetune, pretrain
+from advcl_nb._ranks import is_launched
 from advcl_nb._revive import from_plain
 from advcl_nb.config import Config, DataConfig
 from advcl_nb.presets import preset
@@ -60,11 +61,6 @@ def main(args: Sequence[str] | None = None) -> int:
 def is_first() -> bool:
     """Whether this is the process that talks, of those that `fabric run` started."""
     return not is_launched() or os.environ.get("RANK", "0") == "0"
-
-
-def is_launched() -> bool:
-    """Whether `fabric run` has started this process; a cluster's own RANK does not count."""
-    return os.environ.get("LT_CLI_USED") == "1"
 
 
 def check_alone(command: object, args: Sequence[str]) -> None:

@@ -47,10 +47,10 @@ class PretrainConfig:
     high-pass view. attack_mode: batch norm's mode while attacking, "train" or "eval" (None: the method's own).
     bn_updates: "release" leaves the running statistics as the release's thirty forwards would, "once" counts each
     view once. schedule_by: the cosine moves once an "epoch" (release) or every "step". precision: "float32" or
-    "bfloat16" (autocast in the encoder, also in the attack; weights and losses stay float32). Features differ by a
-    percent or two then, and a third of the adversarial pixels, where the gradient is next to nothing. channels_last:
-    memory layout. compile: torch.compile of the encoder, which wants a C++ compiler and a minute. Both add up in
-    another order, so that the last digits differ.
+    "bfloat16" (autocast in the encoder, also in the attack; weights and losses stay float32). Features then differ by
+    a few percent at most, and many adversarial pixels, where the gradient is next to nothing (the tests hold bounds).
+    channels_last: memory layout. compile: torch.compile of the encoder, which wants a C++ compiler and a minute. Both
+    add up in another order, so that the last digits differ.
     """
 
     method: str = "advcl"

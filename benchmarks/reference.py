@@ -10,7 +10,7 @@ contiguous, and images come one by one from PIL through torchvision's transforms
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 import advcl_nb as adv
@@ -130,3 +130,37 @@ def move(x: Tensor, gradient: Tensor | None, base: Tensor, constants: Release) -
     moved = x.detach() + constants.alpha * gradient.sign()
     moved = torch.min(torch.max(moved, base - constants.epsilon), base + constants.epsilon)
     return moved.clamp(0, 1)
+
+
+def make_optimizer(model: nn.Module, constants: Release) -> torch.optim.SGD:
+    """SGD over everything, biases and batch norm too."""
+    return torch.optim.SGD(
+        model.parameters(), constants.learning_rate, constants.momentum, weight_decay=constants.weight_decay
+    )
+
+
+class Reference:
+    """The reference's model, optimiser and loader; `step` is one update, with its images made by the loader."""
+
+    def __init__(self, model: nn.Module, images: Tensor, labels: Tensor, constants: Release, *, workers: int) -> None:
+        self.model, self.device, self.workers = model, images.device, workers
+        self.constants = constants
+        self.optimizer = make_optimizer(model, self.constants)
+        self.images = ReleaseImages(
+            images.cpu().repeat(max(workers, 1), 1, 1, 1), labels.cpu().repeat(max(workers, 1), 1)
+        )
+        self.batches = self.endless(len(images))
+
+    def endless(self, size: int) -> Iterator[list[Tensor]]:
+        loader = DataLoader(
+            self.images, size, shuffle=True, num_workers=self.workers, persistent_workers=self.workers > 0
+        )
+        while True:
+            yield from loader
+
+    def step(self) -> None:
+        view1, view2, base, labels = (part.to(self.device, non_blocking=True) for part in next(self.batches))
+        noise = [(2 * torch.rand_like(base) - 1) * self.constants.epsilon for _ in range(2)]
+        clean = (view1, view2, high_pass(base, self.constants.radius))
+        starts = (base + noise[0], base + noise[1])
+        release_step(self.model, base, starts, clean, labels, constants=self.constants, optimizer=self.optimizer)

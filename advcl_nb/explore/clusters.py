@@ -6,7 +6,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from ipywidgets import Dropdown
+from ipywidgets import Dropdown, Widget
 from PIL import Image
 from torch import Tensor
 
@@ -61,7 +61,12 @@ def explore_clusters(
     def curves(source: str, column: int) -> Image.Image:
         return pixels(_curves(qualities[source], column))
 
-    options = [(f"K = {quality.clusters}", k) for k, quality in enumerate(next(iter(qualities.values())))]
+    return Explorer(_controls(sources, next(iter(qualities.values()))), draw)
+
+
+def _controls(sources: Mapping[str, Sequence[Tensor]], qualities: Sequence[ClusterQuality]) -> dict[str, Widget]:
+    """The choices; the slider ends at the chosen clustering's last cluster."""
+    options = [(f"K = {quality.clusters}", k) for k, quality in enumerate(qualities)]
     controls = {
         "source": Dropdown(options=list(sources), description="features of"),
         "column": Dropdown(options=options, description="clustering"),
@@ -76,7 +81,7 @@ def explore_clusters(
     for name in ("source", "column"):
         controls[name].observe(fit_slider, "value")
     fit_slider()
-    return Explorer(controls, draw)
+    return controls
 
 
 def _columns(table: Tensor, name: str, n: int) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Move about in a map of features, see the images behind its points, and select some.
 
 The canvas is our own, through anywidget. jupyter-scatter was tried beside it in a headless browser: it draws no arrows,
-leaves no picture where no kernel lives, asks Python for each image, and brings ten times the packages in megabytes.
+leaves no picture where no kernel lives, asks Python for each image, and brings pyarrow and more along.
 """
 
 from __future__ import annotations
@@ -76,12 +76,8 @@ def explore_embedding(
     """
     x = as_set(images)
     labels = as_numbers("labels", labels, len(x))
-    places, ends = by_name(points), by_name(points if moved is None else moved)
-    require(len(places) > 0, "points", "one map or more", points)
-    require(ends.keys() == places.keys(), "moved", "places under the names of points", moved)
+    places, ends = _all_places(points, moved, len(x))
     classes = images.classes if classes is None and isinstance(images, Images) else classes
-    places = {name: _places(given, "points", name, len(x)) for name, given in places.items()}
-    ends = {name: _places(given, "moved", name, len(x)) for name, given in ends.items()} if moved is not None else {}
     given = {"labels": labels, "clusters": clusters, "predictions": predictions}
     known = _names(labels, predictions) if classes is None else list(classes)
     maps = {
@@ -145,6 +141,17 @@ def _of_map(name: str, given: Mapping[str, object], names: Sequence[str], known:
             todo = "Pass classes=, a name for each."
             require(largest < len(known), argument, f"class numbers from 0 to {len(known) - 1}", largest, todo)
     return found
+
+
+def _all_places(points: object, moved: object, n: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Check the places of n images and of their copies, by the maps' names; no copies where `moved` is None."""
+    places, ends = by_name(points), {} if moved is None else by_name(moved)
+    require(len(places) > 0, "points", "one map or more", points)
+    require(moved is None or ends.keys() == places.keys(), "moved", "places under the names of points", moved)
+    checked = ((places, "points"), (ends, "moved"))
+    return tuple(
+        {name: _places(given, argument, name, n) for name, given in maps.items()} for maps, argument in checked
+    )
 
 
 def _places(given: object, argument: str, name: str, n: int) -> Tensor:

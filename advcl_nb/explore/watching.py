@@ -21,7 +21,7 @@ from advcl_nb.plots.training import BESIDE, show_history
 
 PAUSE = 10  # at most one part in so many of the time goes into drawing
 NOTHING = "no rows: is the run at its last epoch already?"
-TODO = "Pass what adv.pretrain_epochs or adv.finetune_epochs returns."
+PASS_EPOCHS = "Pass what adv.pretrain_epochs or adv.finetune_epochs returns."
 Row = Mapping[str, SupportsFloat]
 
 
@@ -49,7 +49,7 @@ class Watch(widgets.VBox):
     looking = False  # whether one is looking at clicks: of a loop within a loop, the outer one does it for both
 
     def __init__(self, epochs: Iterable[Row], name: str = "") -> None:
-        require(isinstance(epochs, Iterable), "epochs", "an iterable of rows", epochs, TODO)
+        require(isinstance(epochs, Iterable), "epochs", "an iterable of rows", epochs, PASS_EPOCHS)
         wide = {"style": {"description_width": "initial"}, "layout": {"width": "30em"}}
         self.bar = widgets.FloatProgress(value=0.0, max=1.0, description=name or "trained", **wide)
         self.stop = widgets.Button(description="Stop", icon="stop", tooltip="End the loop after the row at hand")
@@ -119,7 +119,7 @@ class Watch(widgets.VBox):
 
     def _take(self, row: object) -> None:
         fits = isinstance(row, Mapping) and len(row) > 0 and all(_is_number(value) for value in row.values())
-        require(fits, "epochs", "rows that map names to numbers", row, TODO)
+        require(fits, "epochs", "rows that map names to numbers", row, PASS_EPOCHS)
         self.rows.append({"epoch": len(self.rows) + 1} | {name: float(value) for name, value in row.items()})
         spent, left = self.rows[-1].get("seconds", 0.0), self.rows[-1].get("seconds_left")
         if self._length or left is not None:
