@@ -141,17 +141,14 @@ def padded_crop(
     require_drawn(images, offsets, "offsets", "whole numbers", 2)
     _check.require_count(padding, "padding", 0)
     n, _, h, w = images.shape
-    padded = F.pad(images, [padding] * 4)
-    rows = offsets[:, :1] + torch.arange(h, device=images.device)
-    columns = offsets[:, 1:] + torch.arange(w, device=images.device)
-    which = torch.arange(n, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2).contiguous()
+    cuts = F.pad(images, [padding] * 4).unfold(2, h, 1).unfold(3, w, 1)  # a view of every cut that there is
+    return cuts[torch.arange(n, device=images.device), :, offsets[:, 0], offsets[:, 1]]
 
 
 def flip(images: Float[Tensor, "n c h w"], flips: Bool[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
     """Mirror the chosen images left to right."""
     require_drawn(images, flips, "flips", "booleans")
-    return torch.where(flips[:, None, None, None], images.flip(-1), images)
+    return _choose(flips, images.flip(-1), images)
 
 
 def color_jitter(
@@ -164,19 +161,20 @@ def color_jitter(
     """
     require_drawn(images, factors, "factors", "floats", 4)
     require_drawn(images, order, "order", "whole numbers", 4)
-    brightness, saturation = lambda x, by: _blend(x, 0.0, by), lambda x, by: _blend(x, _luminance(x), by)
-    images, operations = images.clone(), (brightness, _contrast, saturation, _hue)
+    images, operations = images.clone(), (_brightness, _contrast, _saturation, _hue)
     for position in range(4):
         for k, operation in enumerate(operations if images.shape[1] == 3 else operations[:2]):
             chosen = (order[:, position] == k).nonzero().flatten()
-            images[chosen] = operation(images[chosen], factors[chosen, k].to(images.dtype)[:, None, None, None])
+            changed = images.index_select(0, chosen)
+            operation(changed, factors[chosen, k].to(images.dtype)[:, None, None, None])
+            images[chosen] = changed
     return images
 
 
 def to_grey(images: Float[Tensor, "n c h w"], grey: Bool[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
     """Replace the chosen images by their grey values, in all channels."""
     require_drawn(images, grey, "grey", "booleans")
-    return torch.where(grey[:, None, None, None], _luminance(images), images)
+    return _choose(grey, _luminance(images), images)
 
 
 def _draw_boxes(n: int, h: int, w: int, settings: ViewSettings, generator: Generator) -> Int[Tensor, "n 4"]:
@@ -226,24 +224,38 @@ def _luminance(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
     return (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
 
 
-def _blend(images: Tensor, other: Tensor | float, factor: Tensor) -> Tensor:
-    return (factor * images).add_((1 - factor) * other).clamp_(0, 1)  # in place: new memory is what costs
+def _choose(which: Bool[Tensor, " n"], new: Tensor, old: Tensor) -> Tensor:
+    """Return new images where `which` says so; a lerp by 1 or 0 is exact, and faster here than torch.where."""
+    return old.lerp(new, which[:, None, None, None].to(old))
 
 
-def _contrast(images: Tensor, factor: Tensor) -> Tensor:
-    return _blend(images, _luminance(images).mean((1, 2, 3), keepdim=True), factor)
+# The four operations of `color_jitter` change images in place, for what costs there is new memory.
 
 
-def _hue(images: Tensor, turns: Tensor) -> Tensor:
+def _brightness(images: Tensor, factor: Tensor) -> None:
+    images.mul_(factor).clamp_(0, 1)
+
+
+def _contrast(images: Tensor, factor: Tensor) -> None:
+    mean = _luminance(images).mean((1, 2, 3), keepdim=True)
+    images.mul_(factor).add_(mean.mul_(1 - factor)).clamp_(0, 1)
+
+
+def _saturation(images: Tensor, factor: Tensor) -> None:
+    grey = _luminance(images)
+    images.mul_(factor).add_(grey.mul_(1 - factor)).clamp_(0, 1)
+
+
+def _hue(images: Tensor, turns: Tensor) -> None:
     """Turn the hue by way of HSV (Smith 1978), in turns of the colour circle."""
-    value, low = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
-    chroma = value - low
+    value = images.amax(1, keepdim=True)
+    chroma = value - images.amin(1, keepdim=True)
     red, green, blue = images.split(1, 1)
-    scale = torch.where(chroma > 0, chroma, 1)
-    sector = torch.where(
-        red == value,
-        (green - blue) / scale,
-        torch.where(green == value, 2 + (blue - red) / scale, 4 + (red - green) / scale),
-    )
-    k = (images.new_tensor([5.0, 3.0, 1.0])[:, None, None] + sector).add_(6 * turns).remainder_(6)
-    return k.minimum(4 - k).clamp_(0, 1).mul_(-chroma).add_(value)
+    scale = chroma.clamp(min=torch.finfo(chroma.dtype).tiny)
+    sector = ((red - green) / scale).add_(4)
+    sector.lerp_(((blue - red) / scale).add_(2), (green == value).to(images))
+    sector.lerp_((green - blue) / scale, (red == value).to(images))
+    for channel, start in ((red, 5), (green, 3), (blue, 1)):
+        k = (sector + start).add_(6 * turns)
+        k.sub_((k / 6).floor_(), alpha=6)
+        torch.sub(value, k.minimum(4 - k).clamp_(0, 1).mul_(chroma), out=channel)

@@ -9,11 +9,11 @@ contiguous, and images come one by one from PIL through torchvision's transforms
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -71,15 +71,19 @@ class ReleaseImages(Dataset):
 
 
 def high_pass(images: Tensor, radius: float) -> Tensor:
-    """One batched transform, shifted, with a mask that a Python loop makes anew on every call."""
+    """One batched transform, shifted over all axes, and a mask that a loop makes anew on every call, for each plane.
+
+    The loop takes NumPy's root of each Python number, as fr_util.py does; the shift of planes is undone at the end.
+    """
     rows, columns = images.shape[-2:]
     keep = torch.ones(rows, columns)
     for i in range(rows):
         for j in range(columns):
-            if math.sqrt((i - rows / 2) ** 2 + (j - rows / 2) ** 2) < radius:
+            if np.sqrt((i - rows / 2) ** 2 + (j - rows / 2) ** 2) < radius:
                 keep[i, j] = 0
-    shifted = torch.fft.fftshift(torch.fft.fft2(images), dim=(-2, -1)) * keep.to(images.device)
-    return torch.fft.ifft2(torch.fft.ifftshift(shifted, dim=(-2, -1))).real
+    planes = images.reshape(-1, rows, columns)
+    shifted = torch.fft.fftshift(torch.fft.fft2(planes)) * keep.repeat(len(planes), 1, 1).to(images.device)
+    return torch.fft.ifft2(torch.fft.ifftshift(shifted)).real.reshape(images.shape)
 
 
 def encode_all(
