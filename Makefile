@@ -45,8 +45,8 @@ outputs: $(READY)  ## execute the notebooks with teach and keep the outputs in t
 browser: $(READY)  ## every notebook and explorer in JupyterLab and a headless Chromium, pictures to build/browser
 	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m browser -n 2 -rs tests/browser
 
-wheel: $(READY)  ## install the wheel into an empty environment and run notebooks 00 and 01 there (minutes, gigabytes)
-	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m wheel tests/test_wheel.py
+wheel: $(READY)  ## build the wheel and run notebooks 00 and 01 with it, away from the clone
+	OMP_NUM_THREADS=$(OMP_NUM_THREADS) $(BIN)/python -m pytest -m "wheel and not soak" tests/test_wheel.py
 
 bench: $(READY)  ## time the training engine beside the release's schedule, on all cores (a quarter of an hour)
 	$(BIN)/python benchmarks/bench.py
