@@ -17,9 +17,8 @@ from torch import Generator, Tensor
 
 from advcl_nb import _check
 from advcl_nb._check import require, require_drawn, require_images, require_number
+from advcl_nb._colour import brightness, contrast, hue, luminance, saturation
 from advcl_nb.frequency import high_pass
-
-_LUMA = (0.2989, 0.587, 0.114)  # weights of red, green and blue in a grey value (ITU-R 601, as torchvision rounds them)
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def color_jitter(
     """
     require_drawn(images, factors, "factors", "floats", 4)
     require_drawn(images, order, "order", "whole numbers", 4)
-    images, operations = images.clone(), (_brightness, _contrast, _saturation, _hue)
+    images, operations = images.clone(), (brightness, contrast, saturation, hue)
     for position in range(4):
         for k, operation in enumerate(operations if images.shape[1] == 3 else operations[:2]):
             chosen = (order[:, position] == k).nonzero().flatten()
@@ -174,7 +173,7 @@ def color_jitter(
 def to_grey(images: Float[Tensor, "n c h w"], grey: Bool[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
     """Replace the chosen images by their grey values, in all channels."""
     require_drawn(images, grey, "grey", "booleans")
-    return _choose(grey, _luminance(images), images)
+    return _choose(grey, luminance(images), images)
 
 
 def _draw_boxes(n: int, h: int, w: int, settings: ViewSettings, generator: Generator) -> Int[Tensor, "n 4"]:
@@ -217,45 +216,6 @@ def _samples(start: Int[Tensor, " n"], length: Int[Tensor, " n"], size: int) -> 
     return (start + centres.clamp(min=0).minimum(length - 1)) * 2 / max(size - 1, 1) - 1
 
 
-def _luminance(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
-    require(images.shape[1] in (1, 3), "images", "one channel or three", images)
-    if images.shape[1] == 1:
-        return images
-    return (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
-
-
 def _choose(which: Bool[Tensor, " n"], new: Tensor, old: Tensor) -> Tensor:
     """Return new images where `which` says so; a lerp by 1 or 0 is exact, and faster here than torch.where."""
     return old.lerp(new, which[:, None, None, None].to(old))
-
-
-# The four operations of `color_jitter` change images in place, for what costs there is new memory.
-
-
-def _brightness(images: Tensor, factor: Tensor) -> None:
-    images.mul_(factor).clamp_(0, 1)
-
-
-def _contrast(images: Tensor, factor: Tensor) -> None:
-    mean = _luminance(images).mean((1, 2, 3), keepdim=True)
-    images.mul_(factor).add_(mean.mul_(1 - factor)).clamp_(0, 1)
-
-
-def _saturation(images: Tensor, factor: Tensor) -> None:
-    grey = _luminance(images)
-    images.mul_(factor).add_(grey.mul_(1 - factor)).clamp_(0, 1)
-
-
-def _hue(images: Tensor, turns: Tensor) -> None:
-    """Turn the hue by way of HSV (Smith 1978), in turns of the colour circle."""
-    value = images.amax(1, keepdim=True)
-    chroma = value - images.amin(1, keepdim=True)
-    red, green, blue = images.split(1, 1)
-    scale = chroma.clamp(min=torch.finfo(chroma.dtype).tiny)
-    sector = ((red - green) / scale).add_(4)
-    sector.lerp_(((blue - red) / scale).add_(2), (green == value).to(images))
-    sector.lerp_((green - blue) / scale, (red == value).to(images))
-    for channel, start in ((red, 5), (green, 3), (blue, 1)):
-        k = (sector + start).add_(6 * turns)
-        k.sub_((k / 6).floor_(), alpha=6)
-        torch.sub(value, k.minimum(4 - k).clamp_(0, 1).mul_(chroma), out=channel)
