@@ -36,6 +36,7 @@ from advcl_nb.features import (
 )
 from advcl_nb.finetune import FinetuneState, finetune_epochs, finetune_step
 from advcl_nb.frequency import fourier_basis, high_pass, low_pass, radial_mask, radial_spectrum
+from advcl_nb.heads import load_classifier, save_head
 from advcl_nb.landscape import LossSurface, input_gradients, invert_features, loss_surface
 from advcl_nb.losses import (
     focal_contrastive,

@@ -24,6 +24,8 @@ from advcl_nb.score import Score
 
 SCHEMA = 1
 SCORE_FIELDS = {"metric", "attack", "value", "correct", "n", "low", "high"}
+CURVE_FIELDS = {"epoch", "seconds", "SA", "RA", "n"}
+ADDED = {"head", "curve"}  # fields that older cards lack
 PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn")
 PACKAGED = Path(__file__).parent / "_results"  # where a wheel has the committed cards
 
@@ -49,6 +51,8 @@ class Card:
     transfer_to: str | None = None
     checkpoint: Mapping[str, str] | None = None
     note: str = ""
+    head: Mapping[str, str] | None = None
+    curve: Sequence[Mapping[str, float]] = ()
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -64,8 +68,11 @@ class Card:
             require(set(score) == SCORE_FIELDS, "scores", f"the fields {sorted(SCORE_FIELDS)}", sorted(score))
             made_again = score_fields(Score(score["metric"], score["correct"], score["n"], score["attack"]))
             require(made_again == dict(score), "scores", f"{made_again}, as correct and n give", score)
-        named = self.checkpoint is None or set(self.checkpoint) == {"file", "sha256"}
-        require(named, "checkpoint", "file and sha256, or None", self.checkpoint)
+        for name in ("checkpoint", "head"):
+            file = getattr(self, name)
+            require(file is None or set(file) == {"file", "sha256"}, name, "file and sha256, or None", file)
+        for point in self.curve:
+            require(set(point) == CURVE_FIELDS, "curve", f"the fields {sorted(CURVE_FIELDS)}", sorted(point))
 
     @property
     def scored(self) -> list[Score]:
@@ -91,7 +98,8 @@ class Cards(list):
 
 def make_card(
     config: Config, protocol: str, scores: Sequence[Score] | RobustnessReport, *,
-    seconds: float, checkpoint: Path | None, transfer_to: str | None = None, note: str = "",
+    seconds: float, checkpoint: Path | None, head: Path | None = None, curve: Sequence[Mapping[str, float]] = (),
+    transfer_to: str | None = None, note: str = "",
 ) -> Card:  # fmt: skip
     """Make the card of a result, with the versions and the hardware of this process filled in.
 
@@ -114,7 +122,9 @@ def make_card(
         epochs=config.pretrain.epochs,
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         hardware=hardware(),
-        checkpoint=None if checkpoint is None else {"file": checkpoint.name, "sha256": _sha256(checkpoint)},
+        checkpoint=checkpoint and named_file(checkpoint),
+        head=head and named_file(head),
+        curve=[dict(point) for point in curve],
         transfer_to=transfer_to,
         note=note,
     )
@@ -158,6 +168,11 @@ def hardware() -> str:
     return f"{match[1] if match else platform.machine()}, {torch.get_num_threads()} thread(s)"
 
 
+def named_file(path: Path) -> dict[str, str]:
+    """Return a file as a card holds it: its name and its sha256."""
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
 def score_fields(score: Score) -> dict[str, object]:
     """Return a score as a card holds it."""
     names = ("metric", "attack", "value", "correct", "n", "low", "high")
@@ -168,7 +183,7 @@ def _read_card(path: Path) -> Card:
     try:
         plain = json.loads(path.read_text())
         names = {f.name for f in fields(Card)}
-        require(set(plain) == names, "fields", str(sorted(names)), sorted(plain))
+        require(names - ADDED <= set(plain) <= names, "fields", str(sorted(names)), sorted(plain))
         return Card(**plain)
     except (ValueError, TypeError) as error:
         raise ValueError(f"card: expected a card of schema {SCHEMA}, got {path.name}: {error}") from error
@@ -181,7 +196,3 @@ def _row(card: Card) -> tuple[str, ...]:
     )
     target = f"{card.data}>{card.transfer_to}" if card.transfer_to else card.data
     return target, card.method, card.protocol, str(card.seed), str(card.epochs), scores, card.note
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
-import io
 import json
 import time
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -18,10 +16,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from advcl_nb._check import require, require_device, require_is
-from advcl_nb._file import write_whole
 from advcl_nb._loop import Row
 from advcl_nb._plain import flat, to_plain
 from advcl_nb._revive import from_plain
+from advcl_nb._saved import read_file, write_file
 from advcl_nb.clustering import pseudo_labels
 from advcl_nb.config import Config, FinetuneConfig
 from advcl_nb.data import SPLITS, Images, project_folder
@@ -31,13 +29,6 @@ from advcl_nb.models import Encoder, ModelConfig
 from advcl_nb.pretrain import PretrainState, pretrain_epochs
 from advcl_nb.rng import Streams
 
-FORMAT = "advcl_nb/1"
-_RUN = {"kind", "config", "weights", "history", "step", "sums", "optimizer"}
-PARTS = {  # of each kind of file
-    "encoder": {"kind", "config", "weights", "history", "branch"},
-    "pretrain": _RUN,
-    "finetune": _RUN | {"classes", "model", "encoder_branch"},
-}
 UNUSED = {  # fields of PretrainConfig that a method does not read, so that they do not tell its runs apart
     "simclr": ("attack", "attack_mode", "bn_updates", "high_view", "pseudo_weight"),
     "rocl": ("high_view", "pseudo_weight"),
@@ -65,7 +56,7 @@ def save(state: PretrainState | FinetuneState, path: str | Path) -> Path:
         content = {"kind": "finetune", "weights": model.state_dict(), "classes": model.linear.out_features}
         content |= {"model": to_plain(model.encoder.config), "encoder_branch": model.encoder.branch}
         content |= {"projector": {} if state.projector is None else state.projector.state_dict()}
-    state.saved_to = _write(content | common, path)
+    state.saved_to = write_file(content | common, path)
     return state.saved_to
 
 
@@ -75,12 +66,12 @@ def save_encoder(encoder: Encoder, path: str | Path, *, config: Config, history:
     require_is(config, "config", Config)
     weights = {k: v.half() if v.is_floating_point() else v for k, v in encoder.state_dict().items()}
     content = {"kind": "encoder", "config": to_plain(config), "branch": encoder.branch, "history": history}
-    return _write(content | {"weights": weights}, path)
+    return write_file(content | {"weights": weights}, path)
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> PretrainState | FinetuneState:
     """Rebuild a run from `save`'s file, on `device`. Raises OSError or ValueError where the file cannot be read."""
-    content = _read(path)
+    content = read_file(path)
     require(content["kind"] in ("pretrain", "finetune"), "path", "a saved run", content["kind"], "Use load_encoder.")
     try:
         state = _rebuild(content, device)
@@ -111,7 +102,7 @@ def _rebuild(content: Mapping, device: str | torch.device) -> PretrainState | Fi
 
 def load_encoder(path: str | Path, *, device: str | torch.device = "cpu") -> Encoder:
     """Return the float32 encoder of a saved encoder or of a pretraining run, with its own branch set."""
-    content = _read(path)
+    content = read_file(path)
     require(content["kind"] in ("pretrain", "encoder"), "path", "a pretrained encoder", content["kind"], "Use load.")
     require_device(device)
     if content["kind"] == "pretrain":
@@ -124,7 +115,7 @@ def load_encoder(path: str | Path, *, device: str | torch.device = "cpu") -> Enc
 
 def load_history(path: str | Path) -> list[Row]:
     """Return the rows of the training behind a saved run or encoder."""
-    return _read(path)["history"]
+    return read_file(path)["history"]
 
 
 def run_name(config: Config, images: Images, labels: Tensor | None = None) -> str:
@@ -163,10 +154,16 @@ def _changes(config: object, but: tuple[str, ...] = ()) -> dict[str, object]:
 def find_run(name: str) -> Path | None:
     """Return the file of the run `name` from ``runs/``, ``data/checkpoints/`` or the package, or None."""
     require(isinstance(name, str) and Path(name).name == name, "name", "a name of `run_name`, no path", name)
-    folders = [project_folder() / "runs", project_folder() / "data" / "checkpoints"]
+    files = (folder / f"{name}.pt" for folder in (project_folder() / "runs", *committed_folders()))
+    return next((file for file in files if file.is_file()), None)
+
+
+def committed_folders() -> list[Path]:
+    """Where committed encoders and heads lie: ``data/checkpoints/`` of the project, and in an installed package."""
+    folders = [project_folder() / "data" / "checkpoints"]
     with suppress(ModuleNotFoundError):  # an editable install has the same files in data/checkpoints alone
         folders.append(Path(str(importlib.resources.files("advcl_nb._checkpoints"))))
-    return next((folder / f"{name}.pt" for folder in folders if (folder / f"{name}.pt").is_file()), None)
+    return folders
 
 
 def open_or_train(
@@ -208,7 +205,7 @@ def own_pseudo_labels(config: Config, images: Images, *, device: str | torch.dev
 
 def _unfinished(path: Path) -> bool:
     """Whether a file holds a pretraining run that was broken off before its last epoch."""
-    content = _read(path)
+    content = read_file(path)
     rows = content["history"]
     return content["kind"] == "pretrain" and (not rows or rows[-1]["epoch"] < content["config"]["pretrain"]["epochs"])
 
@@ -216,34 +213,3 @@ def _unfinished(path: Path) -> bool:
 def _short(path: Path) -> str:
     folder = project_folder()
     return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
-
-
-def _write(content: Mapping, path: str | Path) -> Path:
-    require_is(path, "path", (str, Path))
-    require(not Path(path).is_dir(), "path", "the name of a file", str(path), "This is a folder.")
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **content}, buffer)
-    return write_whole(Path(path), buffer.getvalue())
-
-
-def _read(path: str | Path) -> dict:
-    require_is(path, "path", (str, Path))
-    with open(path, "rb") as file:
-        try:
-            damaged = zipfile.ZipFile(file).testzip()  # torch.load itself does not look at the checksums
-            require(damaged is None, "path", "parts with their checksum", damaged)
-            file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged or foreign file fails in many ways (zip, pickle, key, Unicode errors)
-            raise ValueError(
-                f"path: expected a file written by adv.save, got {path}, which cannot be read "
-                f"({type(error).__name__}). It is damaged or of another program; for the AdvCL release's files use "
-                "adv.load_release_checkpoint."
-            ) from error
-    ours = isinstance(content, dict) and content.get("format") == FORMAT
-    ours = ours and content.keys() >= PARTS.get(content.get("kind"), {"a kind of ours"})
-    got = content.get("format", "none") if isinstance(content, dict) else type(content).__name__
-    newer = str(got).startswith("advcl_nb/") and got != FORMAT
-    todo = "Another version wrote it: update advcl_nb." if newer else "Of the release? Use load_release_checkpoint."
-    require(ours, "path", f"a file of format {FORMAT}", got, todo)
-    return content

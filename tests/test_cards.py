@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMITTED = sorted((ROOT / "data" / "results").glob("*.json"))
 FIELDS = {
     "schema", "data", "method", "protocol", "transfer_to", "seed", "config", "versions", "hardware", "seconds",
-    "epochs", "scores", "checkpoint", "note",
+    "epochs", "scores", "checkpoint", "note", "head", "curve",
 }  # fmt: skip
 SCORES = [adv.Score("SA", 931, 1000), adv.Score("RA", 432, 1000, "PGD-20, 8/255")]
 CONFIG = adv.preset("smoke")

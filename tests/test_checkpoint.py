@@ -23,7 +23,7 @@ import pytest
 import torch
 
 import advcl_nb as adv
-from advcl_nb import checkpoint, finetune, pretrain
+from advcl_nb import _saved, checkpoint, finetune, pretrain
 from advcl_nb._plain import to_plain
 from advcl_nb._revive import from_plain
 from advcl_nb.config import Config, FinetuneConfig, PretrainConfig
@@ -594,14 +594,14 @@ def foreign_files():
     yield "array", array.getvalue()
     yield "tensor", saved_bytes(torch.zeros(3))
     yield "state dict", saved_bytes(torch.nn.Linear(2, 2).state_dict())
-    yield "old torch", saved_bytes({"format": checkpoint.FORMAT}, _use_new_zipfile_serialization=False)
+    yield "old torch", saved_bytes({"format": _saved.FORMAT}, _use_new_zipfile_serialization=False)
     yield "other format", saved_bytes({"format": "advcl_nb/0", "kind": "pretrain", "weights": {}, "history": []})
     yield "newer format", saved_bytes({"format": "advcl_nb/2", "kind": "pretrain", "weights": {}, "history": []})
     yield "HTML", b"<!DOCTYPE html><html><body>404: Not Found</body></html>"
-    yield "nothing in it", saved_bytes({"format": checkpoint.FORMAT})
-    whole = {"format": checkpoint.FORMAT, "kind": "pretrain", "config": {}, "weights": {}, "history": []}
+    yield "nothing in it", saved_bytes({"format": _saved.FORMAT})
+    whole = {"format": _saved.FORMAT, "kind": "pretrain", "config": {}, "weights": {}, "history": []}
     yield "run without its optimizer", saved_bytes(whole | {"step": 0, "sums": {}})
-    yield "pickle", pickle.dumps({"format": checkpoint.FORMAT})
+    yield "pickle", pickle.dumps({"format": _saved.FORMAT})
 
 
 @pytest.mark.parametrize("content", [pytest.param(content, id=name) for name, content in foreign_files()])
@@ -643,7 +643,7 @@ def test_parts_that_do_not_fit_together_are_told(path, saved):
 )
 def test_no_code_in_a_file_is_run(tmp_path, wrap, unwrap):
     marker, file = tmp_path / "marker", tmp_path / "run.pt"
-    file.write_bytes(wrap({"format": checkpoint.FORMAT, "kind": "pretrain", "history": Malicious(marker)}))
+    file.write_bytes(wrap({"format": _saved.FORMAT, "kind": "pretrain", "history": Malicious(marker)}))
     for read in readers(file):
         with pytest.raises(ValueError, match="damaged or of another program"):
             read()

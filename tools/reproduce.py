@@ -1,229 +1,218 @@
-"""Make every committed card, encoder and training history of a preset again.
+"""Make every committed card, encoder, head and training history of a preset again (tools/plans.py lists them).
 
-    python tools/reproduce.py teach|cifar [--only NAME ...] [--device cuda]
+    python tools/reproduce.py teach|cifar|budget [--plan] [--only NAME ...] [--protocols NAME ...] [--device cuda]
 
-Goes on where it was broken off: finished encoders are opened, finished cards are left alone. Delete a card or an
-encoder to make it again.
+Prints first what is to do and how long it should take here, from a few steps of each kind. Goes on where it was broken
+off: finished encoders are opened, finished cards left alone, and a training or an AutoAttack continues from its file in
+runs/. Delete a card or an encoder to make it again. AutoAttack, which takes longest, comes last.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+from plans import CHECKED, ON, POINTS, REPORTED, Job, jobs_of
+from timing import Clock
 from tqdm.auto import tqdm
 
 import advcl_nb as adv
+from advcl_nb.cards import score_fields
 
 PGD20 = adv.Linf(8 / 255, 2 / 255, 20)
-SEEDS = (0, 1, 2)
-CHECKED, REPORTED = 500, 250  # test images for AutoAttack, and for the robustness report
+ATTACKED = 1000  # test images for AutoAttack
+RUNS, CHECKPOINTS = Path("runs"), Path("data/checkpoints")
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """One fine-tuning and its scores: what differs from the preset's protocol, and the share of labels it has.
+class Trained(NamedTuple):
+    """An encoder as committed (half precision), its file, and the seconds that its training took."""
 
-    checked: scored by AutoAttack and the robustness report, with transfer from SimCLR (to SimCLR from AdvCL).
-    """
-
-    protocol: str
-    changes: dict = field(default_factory=dict)
-    share: float = 1.0
-    transfer_to: str | None = None
-    checked: bool = False
-
-    @property
-    def note(self) -> str:
-        """What the card's note says beside the encoder's name; a seed stands in the card's config."""
-        told = [f"{name}={value}" for name, value in self.changes.items() if name not in HIDDEN]
-        told = ([f"{self.share:.0%} of the labels"] if self.share < 1 else []) + told
-        return "".join(f", {part}" for part in told + ([REPORT] if self.checked else []))
+    encoder: adv.Encoder
+    path: Path
+    seconds: float
 
 
-REPORT = "AutoAttack and report"
-HIDDEN = ("seed", "epochs", "milestones", "batch_size")
+class Maker:
+    """Makes jobs of a preset on a device."""
+
+    def __init__(self, preset: str, device: str) -> None:
+        self.config, self.device = adv.preset(preset), device
+        self.train = adv.load_data(self.config.data)[0].to(device)
+        self.labels = cache(self.labels)
+
+    def labels(self, kind: str) -> torch.Tensor | None:
+        """Pseudo-labels of a kind of `plans.Run`; None where the library makes them itself."""
+        if kind == "release":
+            return adv.load_release_pseudo_labels(counts=self.config.model.cluster_counts)
+        return adv.own_pseudo_labels(self.config, self.train, device=self.device) if kind == "preset" else None
+
+    def path(self, job: Job) -> Path:
+        """Where the job's encoder is, or will be."""
+        return CHECKPOINTS / f"{adv.run_name(job.config, self.train, self.labels(job.run.labels))}.pt"
+
+    def card(self, job: Job) -> adv.Card | None:
+        """The card of this job, if it is there."""
+        for card in adv.read_cards():
+            same = (card.note.split(": ")[0], card.protocol, card.transfer_to) == job.identity
+            same = same and card.settings.finetune[card.protocol] == job.settings and card.checkpoint is not None
+            if same and card.checkpoint["file"] == self.path(job).name and (card.curve or not job.tuning.whole):
+                return card
+        return None
+
+    def encoder(self, job: Job) -> Trained:
+        """Open or train the job's encoder."""
+        path, labels = self.path(job), self.labels(job.run.labels)
+        if not path.is_file():
+            adv.open_or_train(job.config, self.train, labels, device=self.device)
+            trained = adv.find_run(path.stem)
+            adv.save_encoder(adv.load_encoder(trained), path, config=job.config, history=adv.load_history(trained))
+        return Trained(adv.load_encoder(path, device=self.device), path, adv.load_history(path)[-1]["seconds"])
+
+    def tune(self, job: Job) -> tuple[adv.FinetuneState, adv.Images]:
+        """Fine-tune a copy of the encoder, from where it was broken off; a whole job is scored as it goes."""
+        trained, file = self.encoder(job), RUNS / f"{self.path(job).stem}-{job.key}.pt"
+        train, test = (images.to(self.device) for images in adv.load_data(job.data))
+        train = train.subset(round(job.tuning.share * len(train)), seed=0) if job.tuning.share < 1 else train
+        if file.is_file():
+            state = adv.load(file, device=self.device)
+        else:
+            state = adv.FinetuneState.start(job.settings, trained.encoder, len(train.classes), device=self.device)
+        state.classifier.to(memory_format=torch.channels_last)  # the same but for last digits, and faster on a CPU
+        steps = job.settings.epochs * math.ceil(len(train) / job.settings.batch_size)
+        rows = adv.finetune_epochs(state, train, every=math.ceil(steps / POINTS) if job.tuning.whole else None)
+        for row in tqdm(rows, desc=f"{job.note}, {job.tuning.protocol}", unit="row"):
+            if job.tuning.whole:  # the row is the history's own, so the file keeps the scores
+                row["SA"], row["RA"] = (score.value for score in standard_scores(job, state.classifier, test[:ON]))
+                adv.save(state, file)
+        return state, test
+
+    def make(self, job: Job) -> None:
+        """Fine-tune, score, and write the card, without AutoAttack but for a check."""
+        trained = self.encoder(job)
+        state, test = self.tune(job)
+        head, found = self.keep(job, trained, state), ""
+        if job.tuning.checked:
+            scores, found = self.check(job, state.classifier, test)
+        else:
+            scores = standard_scores(job, state.classifier, test)
+        print(job.note, job.tuning.protocol, *scores, sep="\n", flush=True)
+        told = {"seconds": trained.seconds, "checkpoint": trained.path, "note": job.note + found, "head": head}
+        told |= {"curve": curve_of(state, len(test[:ON])), "transfer_to": job.tuning.transfer_to}
+        adv.write_card(adv.make_card(job.config, job.tuning.protocol, scores, **told))
+
+    def keep(self, job: Job, trained: Trained, state: adv.FinetuneState) -> Path | None:
+        """Write the head, and the encoder too where it was changed and the job says so; both are scored as written."""
+        if not job.tuning.whole or job.settings.trains_encoder and not job.tuning.keep:
+            return None
+        stem, encoder = f"{trained.path.stem}-{job.tuning.protocol}", trained.path
+        if job.settings.trains_encoder:
+            encoder, model = CHECKPOINTS / f"{stem}-encoder.pt", state.classifier.encoder
+            adv.save_encoder(model, encoder, config=job.config, history=state.history)
+            model.load_state_dict(adv.load_encoder(encoder).state_dict())
+        return adv.save_head(state.classifier, CHECKPOINTS / f"{stem}-head.pt", encoder=encoder)
+
+    def check(self, job: Job, classifier: adv.Classifier, test: adv.Images) -> tuple[list[adv.Score], str]:
+        """Return AutoAttack's and the robustness report's scores, and what they found."""
+        other = "advcl" if job.config.pretrain.method == "simclr" else "simclr"
+        source = replace(job.config, pretrain=replace(job.config.pretrain, method=other))
+        encoder = adv.open_or_train(source, self.train, device=self.device)
+        start = adv.FinetuneState.start(job.settings, encoder, len(test.classes), device=self.device)
+        for _ in adv.finetune_epochs(start, self.train):
+            pass
+        attacked = self.autoattack(job, classifier, test[:CHECKED])
+        some, generator = test[:REPORTED], adv.Streams(job.settings.seed)("eval")
+        report = adv.robustness_report(
+            classifier, some.x, some.y, epsilon=PGD20.epsilon, generator=generator, transfer_from=start.classifier
+        )
+        print(report, flush=True)
+        return [attacked, *report.scores], ": " + ("; ".join([*report.signs, *attacked.flags]) or "none")
+
+    def attack(self, job: Job) -> None:
+        """Add AutoAttack's score to a whole job's card."""
+        card = self.card(job)
+        model, test = adv.load_classifier(card, device=self.device) if card.head else None, adv.load_data(job.data)[1]
+        model = self.tune(job)[0].classifier if model is None else model
+        model = model.to(memory_format=torch.channels_last)
+        score = self.autoattack(job, model, test.to(self.device)[:ATTACKED])
+        adv.write_card(replace(card, scores=[*card.scores, score_fields(score)]))
+
+    def autoattack(self, job: Job, model: adv.Classifier, images: adv.Images) -> adv.AutoAttackScore:
+        RUNS.mkdir(exist_ok=True)
+        weights = hashlib.sha256(b"".join(w.cpu().numpy().tobytes() for w in model.state_dict().values())).hexdigest()
+        file = RUNS / f"{self.path(job).stem}-{job.key}-{len(images)}-{weights[:10]}.autoattack.json"
+        score = adv.autoattack_accuracy(model, images.x, images.y, epsilon=PGD20.epsilon, seed=0, state_path=file)
+        print(job.note, job.tuning.protocol, score, flush=True)
+        return score
 
 
-@dataclass(frozen=True)
-class Run:
-    """One encoder: what differs from the preset's pretraining, and how it is fine-tuned and scored."""
-
-    name: str
-    changes: dict = field(default_factory=dict)
-    tunings: tuple[Tuning, ...] = (Tuning("SLF"),)
-    release_labels: bool = False
+def standard_scores(job: Job, model: adv.Classifier, images: adv.Images) -> list[adv.Score]:
+    """SA, and RA under PGD-20 at 8/255."""
+    generator = adv.Streams(job.settings.seed)("eval")
+    standard = adv.standard_accuracy(model, images.x, images.y)
+    return [standard, adv.robust_accuracy(model, images.x, images.y, PGD20, generator=generator)]
 
 
-def protocols(*names: str, seeds: tuple[int, ...] = (0,), **options) -> tuple[Tuning, ...]:
-    """A tuning for each protocol and seed; `options` are a Tuning's, or changes to the protocol's settings."""
-    share, target = options.pop("share", 1.0), options.pop("transfer_to", None)
-    return tuple(
-        Tuning(name, ({"seed": seed} if seed else {}) | options, share, target) for name in names for seed in seeds
-    )
+def curve_of(state: adv.FinetuneState, n: int) -> list[dict]:
+    """The scores that `tune` has put into the history, as a card holds them."""
+    names = ("epoch", "seconds", "SA", "RA")
+    return [{name: row[name] for name in names} | {"n": n} for row in state.history if "SA" in row]
 
 
-FEW = {  # 10% of the labels, the same for each seed: smaller batches, and more epochs
-    "smoke": {"share": 0.1, "batch_size": 16},
-    "teach": {"share": 0.1, "batch_size": 64, "epochs": 30, "milestones": (18, 24)},
-    "cifar": {"share": 0.1, "batch_size": 64, "epochs": 10, "milestones": (6, 8)},
-}
-
-
-CHECK = Tuning("SLF", checked=True)
-
-
-def runs_of(preset: str) -> Iterator[Run]:
-    """The runs behind the notebooks; the first, SimCLR, also makes the pseudo-labels of the others."""
-    whole = protocols("SLF", "ALF", "AFF")
-    trio = protocols("CE", "SupCon", "Core", seeds=SEEDS)
-    trio += protocols("CE", "SupCon", "Core", seeds=SEEDS, **FEW[preset])
-    if preset == "cifar":
-        slf, moved = protocols("SLF"), protocols("SLF", transfer_to="cifar100")
-        yield Run("SimCLR", {"method": "simclr"}, (*slf, *trio, *moved, CHECK))
-        yield Run("ACL", {"method": "acl"}, (*slf, *protocols("CE", "Core"), *moved, CHECK))
-        yield Run("AdvCL", {}, (*whole, *protocols("AdvCore", "CE", "Core"), *moved, CHECK))
-        yield Run("AdvCL with the authors' pseudo-labels (ImageNet)", {}, (*slf, CHECK), release_labels=True)
-        return
-    for seed in SEEDS:
-        more = (*whole, *trio, *studies(FEW[preset]), CHECK)
-        yield Run("SimCLR", {"method": "simclr", "seed": seed}, more if seed == 0 else whole[:1])
-        more = (*whole, *protocols("AdvCore"), *protocols("AFF", "AdvCore", **FEW[preset]), CHECK)
-        yield Run("AdvCL", {"seed": seed}, more if seed == 0 else whole[:1])
-        yield Run("AdvCL without pseudo-labels", {"pseudo_weight": 0.0, "seed": seed})
-        yield Run("AdvCL without the high-frequency view", {"high_view": False, "seed": seed})
-    yield Run("RoCL", {"method": "rocl"})
-    yield Run("ACL", {"method": "acl"})
-    for radius in (1.0, 2.0, 6.0):
-        yield Run(f"AdvCL, radius {radius:g}", {"radius": radius})
-
-
-def studies(few: dict) -> tuple[Tuning, ...]:
-    """Core-tuning's ablation, the sweep over eta for both variants, and AdvCore, on SimCLR's encoder."""
-    parts = ({"eta": 0.0}, {"mixing": False}, {"hard_pairs": False}, {"focal": False}, {"smooth_classifier": False})
-    ablation = [tuning for part in parts for tuning in protocols("Core", seeds=SEEDS, **few | part)]
-    sweep = []
-    for variant in ({}, {"core_variant": "release"}):
-        for eta in (0.003, 0.03, 0.1, 0.3, 1.0):
-            if variant or eta != 0.1:  # this is the preset's own
-                sweep += protocols("Core", seeds=SEEDS, **few | variant | {"eta": eta})
-    return (*ablation, *sweep, *protocols("AdvCore"), *protocols("AFF", "AdvCore", **few))
-
-
-def config_of(preset: str, run: Run) -> adv.Config:
-    """The preset with the run's changes; the seed also goes to fine-tuning."""
-    config, changes = adv.preset(preset), dict(run.changes)
-    views = replace(config.pretrain.views, radius=changes.pop("radius", config.pretrain.views.radius))
-    seed = changes.get("seed", 0)
-    finetune = {name: replace(settings, seed=seed) for name, settings in config.finetune.items()}
-    return replace(config, pretrain=replace(config.pretrain, views=views, **changes), finetune=finetune)
-
-
-def config_with(config: adv.Config, tuning: Tuning) -> adv.Config:
-    """The run's config with the tuning's changes in its protocol."""
-    settings = replace(config.finetune[tuning.protocol], **tuning.changes)
-    return replace(config, finetune=dict(config.finetune) | {tuning.protocol: settings})
-
-
-def make_encoder(config: adv.Config, run: Run, train: adv.Images, device: str) -> tuple[adv.Encoder, Path, float]:
-    """Open or train the encoder and return it as committed (half precision), its file, and the seconds it took."""
-    labels = adv.load_release_pseudo_labels(counts=config.model.cluster_counts) if run.release_labels else None
-    path = Path("data/checkpoints") / f"{adv.run_name(config, train, labels)}.pt"
-    if not path.is_file():
-        adv.open_or_train(config, train, labels, device=device)
-        trained = adv.find_run(path.stem)
-        adv.save_encoder(adv.load_encoder(trained), path, config=config, history=adv.load_history(trained))
-    return adv.load_encoder(path, device=device), path, adv.load_history(path)[-1]["seconds"]
-
-
-def tune(config: adv.Config, tuning: Tuning, encoder: adv.Encoder, device: str) -> tuple[adv.Classifier, adv.Images]:
-    """Fine-tune a copy of the encoder on the tuning's images; return the classifier and the test images."""
-    settings = config.finetune[tuning.protocol]
-    data = replace(config.data, name=tuning.transfer_to or config.data.name)
-    train, test = (images.to(device) for images in adv.load_data(data))
-    train = train.subset(round(tuning.share * len(train)), seed=0) if tuning.share < 1 else train
-    state = adv.FinetuneState.start(settings, encoder, len(train.classes), device=device)
-    for row in tqdm(adv.finetune_epochs(state, train), desc=tuning.protocol, total=settings.epochs, unit="epoch"):
-        last = row
-    print(tuning, f"accuracy in training {last['accuracy']:.3f}, {last['seconds']:.0f} s", flush=True)
-    return state.classifier, test
-
-
-def score(config: adv.Config, tuning: Tuning, encoder: adv.Encoder, device: str) -> tuple[list[adv.Score], str]:
-    """Fine-tune a copy of the encoder and return its SA and PGD-20 scores, and nothing that was found."""
-    classifier, test = tune(config, tuning, encoder, device)
-    generator = adv.Streams(config.finetune[tuning.protocol].seed)("eval")
-    standard = adv.standard_accuracy(classifier, test.x, test.y)
-    return [standard, adv.robust_accuracy(classifier, test.x, test.y, PGD20, generator=generator)], ""
-
-
-def check(
-    config: adv.Config, tuning: Tuning, encoder: adv.Encoder, device: str, *, name: str
-) -> tuple[list[adv.Score], str]:
-    """Fine-tune a copy of the encoder; return AutoAttack's and the robustness report's scores, and what it found."""
-    classifier, test = tune(config, tuning, encoder, device)
-    other = "advcl" if config.pretrain.method == "simclr" else "simclr"
-    source = replace(config, pretrain=replace(config.pretrain, method=other))
-    train, _ = (images.to(device) for images in adv.load_data(config.data))
-    source, _ = tune(source, tuning, adv.open_or_train(source, train, device=device), device)
-    Path("runs").mkdir(exist_ok=True)
-    weights = hashlib.sha256(b"".join(w.cpu().numpy().tobytes() for w in classifier.state_dict().values())).hexdigest()
-    state = Path("runs") / f"{name}-{tuning.protocol}-{weights[:10]}.autoattack.json"
-    some = test[:CHECKED]
-    attacked = adv.autoattack_accuracy(classifier, some.x, some.y, epsilon=PGD20.epsilon, seed=0, state_path=state)
-    print(attacked, flush=True)
-    generator = adv.Streams(config.finetune[tuning.protocol].seed)("eval")
-    some = test[:REPORTED]
-    report = adv.robustness_report(
-        classifier, some.x, some.y, epsilon=PGD20.epsilon, generator=generator, transfer_from=source
-    )
-    print(report, flush=True)
-    return [attacked, *report.scores], ": " + ("; ".join([*report.signs, *attacked.flags]) or "none")
-
-
-def is_done(config: adv.Config, run: Run, tuning: Tuning, path: Path) -> bool:
-    """Whether a card of this result is there."""
-    settings, note = config.finetune[tuning.protocol], run.name + tuning.note
-    return any(
-        (card.note.split(": ")[0], card.protocol, card.transfer_to) == (note, tuning.protocol, tuning.transfer_to)
-        and card.settings.finetune[card.protocol] == settings
-        and card.checkpoint["file"] == path.name
-        for card in adv.read_cards()
-        if card.checkpoint
-    )
+def has_autoattack(card: adv.Card | None) -> bool:
+    return card is not None and any(score.metric == "AA" for score in card.scored)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("preset", choices=("smoke", "teach", "cifar"))
+    parser.add_argument("preset", choices=("smoke", "teach", "cifar", "budget"))
+    parser.add_argument("--plan", action="store_true", help="print the plan and its time, and stop")
     parser.add_argument("--only", nargs="*", help="names of runs, as the cards' notes have them")
     parser.add_argument("--protocols", nargs="*", help="protocols to score; all by default")
-    parser.add_argument("--checks", action="store_true", help="AutoAttack and the robustness report alone")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    train, _ = (images.to(options.device) for images in adv.load_data(adv.preset(options.preset).data))
-    for run in runs_of(options.preset):
-        config = config_of(options.preset, run)
-        if options.only and run.name not in options.only:
-            continue
-        print(f"\n{run.name}, seed {config.pretrain.seed}", flush=True)
-        encoder, path, seconds = make_encoder(config, run, train, options.device)
-        for tuning in run.tunings:
-            wanted = not options.protocols or tuning.protocol in options.protocols
-            wanted = wanted and (tuning.checked or not options.checks)
-            tuned = config_with(config, tuning)
-            if wanted and not is_done(tuned, run, tuning, path):
-                if tuning.checked:
-                    scores, found = check(tuned, tuning, encoder, options.device, name=path.stem)
-                else:
-                    scores, found = score(tuned, tuning, encoder, options.device)
-                print(*scores, sep="\n", flush=True)
-                told = {"seconds": seconds, "checkpoint": path, "note": run.name + tuning.note + found}
-                adv.write_card(adv.make_card(tuned, tuning.protocol, scores, transfer_to=tuning.transfer_to, **told))
+    maker = Maker(options.preset, options.device)
+    jobs = [
+        job
+        for job in jobs_of(options.preset)
+        if job.run.name in (options.only or [job.run.name])
+        and job.tuning.protocol in (options.protocols or [job.tuning.protocol])
+    ]
+    print_plan(maker, jobs)
+    if options.plan:
+        return
+    for job in jobs:
+        maker.encoder(job)
+        if maker.card(job) is None:
+            maker.make(job)
+    for job in jobs:
+        if job.tuning.whole and not has_autoattack(maker.card(job)):
+            maker.attack(job)
+
+
+def print_plan(maker: Maker, jobs: list[Job]) -> None:
+    """Print what is to do, and the hours that it should take on this machine."""
+    clock, total, planned = Clock(maker.train, maker.device), 0.0, set()
+    for job in jobs:
+        path, parts = maker.path(job), {}
+        if not path.is_file() and path not in planned:
+            planned.add(path)
+            parts["pretrain"] = clock.pretraining(job)
+        card = maker.card(job)
+        if card is None:
+            parts["fine-tune and score"] = clock.tuning(job)
+        if job.tuning.whole and not has_autoattack(card):
+            parts["AutoAttack"] = clock.autoattack(job, ATTACKED)
+        total += sum(parts.values())
+        if parts:
+            told = ", ".join(f"{part} {seconds / 60:.0f} min" for part, seconds in parts.items())
+            print(f"{job}: {told}", flush=True)
+    print(f"{len(jobs)} cards; about {total / 3600:.1f} hours to do, on {adv.cards.hardware()}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,156 @@
+"""`make reproduce`: its plan, and a result made whole, broken off, gone on with and evaluated again from its card."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import advcl_nb as adv
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import plans  # noqa: E402
+import reproduce  # noqa: E402
+
+TUNINGS = plans.protocols("SLF", "ALF", whole=True) + plans.protocols("AFF", whole=True, keep=True)
+RUN = plans.Run("SimCLR", {"method": "simclr"}, TUNINGS)
+
+
+def job_of(tuning: plans.Tuning) -> plans.Job:
+    return plans.Job(plans.config_with(plans.config_of("smoke", RUN), tuning), RUN, tuning)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty project; few points and images, so that a result takes seconds."""
+    for folder in ("data/checkpoints", "data/results"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "data" / "README.md").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(reproduce, "ON", 20)
+    monkeypatch.setattr(reproduce, "POINTS", 3)
+    monkeypatch.setattr(reproduce, "ATTACKED", 4)
+    return tmp_path
+
+
+@pytest.fixture
+def maker(project):
+    return reproduce.Maker("smoke", "cpu")
+
+
+@pytest.mark.parametrize("tuning", TUNINGS, ids=lambda tuning: tuning.protocol)
+def test_a_card_gives_the_classifier_that_was_scored(tuning, maker):
+    job = job_of(tuning)
+    assert maker.card(job) is None
+    maker.make(job)
+    card = maker.card(job)
+    assert card.note == "SimCLR" and (Path("data/checkpoints") / card.head["file"]).is_file()
+    assert [point["n"] for point in card.curve] == [20] * len(card.curve) and len(card.curve) >= 2
+    assert card.curve[-1]["epoch"] == job.settings.epochs
+    _, test = adv.load_data(card.settings.data)
+    model = adv.load_classifier(card)
+    assert reproduce.standard_scores(job, model, test) == card.scored
+    some = test[:20]
+    assert adv.standard_accuracy(model, some.x, some.y).value == card.curve[-1]["SA"]
+
+
+def test_a_fine_tuning_goes_on_where_it_was_broken_off(maker, monkeypatch):
+    job = job_of(TUNINGS[0])
+    whole = reproduce.Maker("smoke", "cpu")
+    whole.make(job)
+    expected = whole.card(job)
+    for path in (*Path("runs").glob(f"*{job.key}*"), *Path("data/results").glob("*.json")):
+        path.unlink()
+
+    saved, save = [], adv.save
+
+    def save_and_die(*args):  # noqa: E306
+        saved.append(save(*args))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adv, "save", save_and_die)  # noqa: E305
+    with pytest.raises(KeyboardInterrupt):
+        maker.make(job)
+    monkeypatch.setattr(adv, "save", save)
+    assert len(saved) == 1 and maker.card(job) is None
+    maker.make(job)
+    card = maker.card(job)
+    assert card.scored == expected.scored and card.head["sha256"] == expected.head["sha256"]
+    steps = [[point[name] for name in ("epoch", "SA", "RA")] for point in card.curve]
+    assert steps == [[point[name] for name in ("epoch", "SA", "RA")] for point in expected.curve]
+
+
+def test_autoattack_is_added_to_the_card_in_the_end(maker, capsys):
+    job = job_of(TUNINGS[0])
+    maker.make(job)
+    before = maker.card(job)
+    assert not reproduce.has_autoattack(before)
+    maker.attack(job)
+    after = maker.card(job)
+    assert after.scored[:2] == before.scored and (after.scored[2].metric, after.scored[2].n) == ("AA", 4)
+    assert after.scored[2].attack == "AutoAttack, Linf 8/255" and after == replace(before, scores=after.scores)
+    assert len(list(Path("data/results").glob("*.json"))) == 1
+    reproduce.print_plan(maker, [job])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 cards; about 0.0 hours to do")
+
+
+def test_a_file_that_is_not_the_scored_one_is_refused(maker):
+    job = job_of(TUNINGS[0])
+    maker.make(job)
+    card = maker.card(job)
+    with pytest.raises(ValueError, match="card: expected a card that names its head"):
+        adv.load_classifier(replace(card, head=None))
+    with pytest.raises(TypeError, match="card"):
+        adv.load_classifier("card")
+    for file in (card.checkpoint["file"], card.head["file"]):
+        path = Path("data/checkpoints") / file
+        content = path.read_bytes()
+        path.unlink()
+        with pytest.raises(FileNotFoundError, match=f"expected {file} in data/checkpoints"):
+            adv.load_classifier(card)
+        path.write_bytes(content[:-1])
+        with pytest.raises(ValueError, match=f"expected {file} as it was scored"):
+            adv.load_classifier(card)
+        path.write_bytes(content)
+    with pytest.raises(TypeError, match="classifier"):
+        adv.save_head(adv.load_encoder(Path("data/checkpoints") / card.checkpoint["file"]), "head.pt", encoder=path)
+    with pytest.raises(TypeError, match="encoder"):
+        adv.save_head(adv.load_classifier(card), "head.pt", encoder="name.pt")
+
+
+def test_a_head_is_no_encoder_and_no_run(maker):
+    maker.make(job_of(TUNINGS[0]))
+    (path,) = Path("data/checkpoints").glob("*head.pt")
+    for read in (adv.load, adv.load_encoder):
+        with pytest.raises(ValueError, match="head"):
+            read(path)
+
+
+def test_the_plan_names_every_part_that_is_left(maker, capsys):
+    reproduce.print_plan(maker, [job_of(tuning) for tuning in TUNINGS])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines[:3]] == [f"SimCLR, {name}, seed 0" for name in ("SLF", "ALF", "AFF")]
+    assert "pretrain" in lines[0] and all("fine-tune and score" in line and "AutoAttack" in line for line in lines[:3])
+    assert lines[3].startswith("3 cards; about ")
+
+
+@pytest.mark.parametrize("preset", ["smoke", "teach", "cifar", "budget"])
+def test_no_two_jobs_are_the_same(preset):
+    jobs = plans.jobs_of(preset)
+    told = {(str(job.config), job.identity) for job in jobs}
+    assert len(told) == len(jobs)
+    assert len({(job.run.name, job.config.pretrain.seed, job.key) for job in jobs}) == len(jobs)
+
+
+def test_curves_of_cards_are_checked():
+    card = adv.read_cards(ROOT / "data" / "results")[0]
+    point = {"epoch": 1.0, "seconds": 2.0, "SA": 0.5, "RA": 0.1, "n": 500}
+    assert replace(card, curve=[point]).curve == [point]
+    with pytest.raises(ValueError, match="curve"):
+        replace(card, curve=[point | {"AA": 0.1}])
+    with pytest.raises(ValueError, match="head"):
+        replace(card, head={"file": "a"})

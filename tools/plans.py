@@ -1,0 +1,189 @@
+"""What `make reproduce` makes, per preset: encoders, their fine-tunings, and how each is scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import advcl_nb as adv
+
+POINTS, ON = 10, 500  # of a curve: how many, and on how many test images
+CHECKED, REPORTED = 500, 250  # test images for AutoAttack and the report of a check
+SEEDS = (0, 1, 2)
+REPORT = "AutoAttack and report"
+HIDDEN = ("seed", "epochs", "milestones", "batch_size")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """One fine-tuning and its scores: what differs from the preset's protocol, and the share of labels it has.
+
+    whole: also scored by AutoAttack and while it trains, and its head is kept; keep: and its encoder, where fine-tuning
+    changed that. checked: scored by AutoAttack and the robustness report instead, with transfer from SimCLR (to SimCLR
+    from AdvCL).
+    """
+
+    protocol: str
+    changes: dict = field(default_factory=dict)
+    share: float = 1.0
+    transfer_to: str | None = None
+    whole: bool = False
+    keep: bool = False
+    checked: bool = False
+
+    @property
+    def note(self) -> str:
+        """What the card's note says beside the encoder's name; a seed stands in the card's config."""
+        told = [f"{name}={value}" for name, value in self.changes.items() if name not in HIDDEN]
+        told = ([f"{self.share:.0%} of the labels"] if self.share < 1 else []) + told
+        return "".join(f", {part}" for part in told + ([REPORT] if self.checked else []))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One encoder: what differs from the preset's pretraining, and how it is fine-tuned and scored.
+
+    labels: pseudo-labels by the run's own SimCLR ("own"), by that of the unchanged preset ("preset"), or the authors'
+    ("release").
+    """
+
+    name: str
+    changes: dict = field(default_factory=dict)
+    tunings: tuple[Tuning, ...] = (Tuning("SLF"),)
+    labels: str = "own"
+
+
+def protocols(*names: str, seeds: tuple[int, ...] = (0,), **options) -> tuple[Tuning, ...]:
+    """A tuning for each protocol and seed; `options` are a Tuning's, or changes to the protocol's settings."""
+    own = {name: options.pop(name) for name in ("share", "transfer_to", "whole", "keep") if name in options}
+    return tuple(Tuning(name, ({"seed": seed} if seed else {}) | options, **own) for name in names for seed in seeds)
+
+
+FEW = {  # 10% of the labels, the same for each seed: smaller batches, and more epochs
+    "smoke": {"share": 0.1, "batch_size": 16},
+    "teach": {"share": 0.1, "batch_size": 64, "epochs": 30, "milestones": (18, 24)},
+    "cifar": {"share": 0.1, "batch_size": 64, "epochs": 10, "milestones": (6, 8)},
+}
+CHECK = Tuning("SLF", checked=True)
+IMAGENET = "AdvCL with the authors' pseudo-labels (ImageNet)"
+NO_LABELS = Run("AdvCL without pseudo-labels", {"pseudo_weight": 0.0})
+NO_HIGH = Run("AdvCL without the high-frequency view", {"high_view": False})
+
+
+def runs_of(preset: str) -> Iterator[Run]:
+    """The runs behind the notebooks, those that readers most want first; SimCLR also makes AdvCL's pseudo-labels."""
+    yield from photographs(preset) if preset in ("cifar", "budget") else made_up(preset)
+
+
+def photographs(preset: str) -> Iterator[Run]:
+    """CIFAR-10: the claims of both papers; then more seeds for those that decide."""
+    few = FEW.get(preset, {"share": 0.1})
+    trio = protocols("CE", "SupCon", "Core", seeds=SEEDS) + protocols("CE", "SupCon", "Core", seeds=SEEDS, **few)
+    whole, moved = protocols("SLF", "ALF", "AFF", whole=True), protocols("SLF", transfer_to="cifar100")
+    both = protocols("AdvCore", whole=True)
+    yield Run("SimCLR", {"method": "simclr"}, (*whole, *both, *trio, *moved, CHECK))
+    headline = protocols("SLF", "ALF", whole=True) + protocols("AFF", whole=True, keep=True)
+    yield Run("AdvCL", {}, (*headline, *both, *protocols("CE", "Core"), *moved, CHECK))
+    yield Run("ACL", {"method": "acl"}, (*whole, *protocols("CE", "Core"), *moved, CHECK))
+    yield Run(IMAGENET, {}, (*whole, CHECK), labels="release")
+    for run in (NO_LABELS, NO_HIGH):
+        yield replace(run, tunings=whole)
+    yield Run("AdvCL in float32", {"precision": "float32"}, labels="preset")
+    for seed in SEEDS[1:]:
+        yield Run("SimCLR", {"method": "simclr", "seed": seed})
+        for run in (Run("AdvCL"), NO_LABELS, NO_HIGH):
+            yield replace(run, changes=run.changes | {"seed": seed})
+
+
+def made_up(preset: str) -> Iterator[Run]:
+    """The built-in data: three seeds of each pretraining, Core-tuning's ablation, and the radius."""
+    slf, whole = protocols("SLF"), protocols("SLF", "ALF", "AFF")
+    trio = protocols("CE", "SupCon", "Core", seeds=SEEDS) + protocols(
+        "CE", "SupCon", "Core", seeds=SEEDS, **FEW[preset]
+    )
+    for seed in SEEDS:
+        more = (*whole, *trio, *studies(FEW[preset]), CHECK)
+        yield Run("SimCLR", {"method": "simclr", "seed": seed}, more if seed == 0 else slf)
+        more = (*whole, *protocols("AdvCore"), *protocols("AFF", "AdvCore", **FEW[preset]), CHECK)
+        yield Run("AdvCL", {"seed": seed}, more if seed == 0 else slf)
+        for run in (NO_LABELS, NO_HIGH):
+            yield replace(run, changes=run.changes | {"seed": seed})
+    yield Run("RoCL", {"method": "rocl"})
+    yield Run("ACL", {"method": "acl"})
+    for radius in (1.0, 2.0, 6.0):
+        yield Run(f"AdvCL, radius {radius:g}", {"radius": radius})
+
+
+def studies(few: dict) -> tuple[Tuning, ...]:
+    """Core-tuning's ablation, the sweep over eta for both variants, and AdvCore, on SimCLR's encoder."""
+    parts = ({"eta": 0.0}, {"mixing": False}, {"hard_pairs": False}, {"focal": False}, {"smooth_classifier": False})
+    ablation = [tuning for part in parts for tuning in protocols("Core", seeds=SEEDS, **few | part)]
+    sweep = []
+    for variant in ({}, {"core_variant": "release"}):
+        for eta in (0.003, 0.03, 0.1, 0.3, 1.0):
+            if variant or eta != 0.1:  # this is the preset's own
+                sweep += protocols("Core", seeds=SEEDS, **few | variant | {"eta": eta})
+    return (*ablation, *sweep, *protocols("AdvCore"), *protocols("AFF", "AdvCore", **few))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One card to make: a run's encoder, fine-tuned and scored."""
+
+    config: adv.Config
+    run: Run
+    tuning: Tuning
+
+    @property
+    def data(self) -> adv.DataConfig:
+        return replace(self.config.data, name=self.tuning.transfer_to or self.config.data.name)
+
+    @property
+    def settings(self) -> adv.FinetuneConfig:
+        return self.config.finetune[self.tuning.protocol]
+
+    @property
+    def note(self) -> str:
+        return self.run.name + self.tuning.note
+
+    @property
+    def identity(self) -> tuple[str, str, str | None]:
+        """What a card says of it in words."""
+        return self.note, self.tuning.protocol, self.tuning.transfer_to
+
+    @property
+    def key(self) -> str:
+        """A name for files of this fine-tuning."""
+        told = json.dumps([self.identity, vars(self.settings)], sort_keys=True, default=str)
+        return f"{self.tuning.protocol}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
+
+    def __str__(self) -> str:
+        to = f" to {self.tuning.transfer_to}" if self.tuning.transfer_to else ""
+        seeds = sorted({self.config.pretrain.seed, self.settings.seed})
+        return f"{self.note}, {self.tuning.protocol}{to}, seed {' and '.join(map(str, seeds))}"
+
+
+def jobs_of(preset: str) -> list[Job]:
+    """Every card of a preset, in the order in which they are made."""
+    return [
+        Job(config_with(config_of(preset, run), tuning), run, tuning)
+        for run in runs_of(preset)
+        for tuning in run.tunings
+    ]
+
+
+def config_of(preset: str, run: Run) -> adv.Config:
+    """The preset with the run's changes; the seed also goes to fine-tuning."""
+    config, changes = adv.preset(preset), dict(run.changes)
+    views = replace(config.pretrain.views, radius=changes.pop("radius", config.pretrain.views.radius))
+    seed = changes.get("seed", 0)
+    finetune = {name: replace(settings, seed=seed) for name, settings in config.finetune.items()}
+    return replace(config, pretrain=replace(config.pretrain, views=views, **changes), finetune=finetune)
+
+
+def config_with(config: adv.Config, tuning: Tuning) -> adv.Config:
+    """The run's config with the tuning's changes in its protocol."""
+    settings = replace(config.finetune[tuning.protocol], **tuning.changes)
+    return replace(config, finetune=dict(config.finetune) | {tuning.protocol: settings})
