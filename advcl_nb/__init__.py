@@ -17,6 +17,7 @@ from advcl_nb.checkpoint import (
     save,
     save_encoder,
 )
+from advcl_nb.claims import Effect, effect, scores_of, time_to
 from advcl_nb.clustering import ClusterQuality, cluster_quality, pseudo_labels
 from advcl_nb.config import Config, DataConfig, FinetuneConfig, PretrainConfig, learning_rate
 from advcl_nb.corrupted import Corrupted, load_corruptions, own_corruptions
@@ -50,6 +51,7 @@ from advcl_nb.mixing import MixedBatch, MixingDraw, draw_mixing, mix_hard_pairs
 from advcl_nb.models import BRANCHES, AdvCLModel, Classifier, Encoder, ModelConfig, build_model
 from advcl_nb.presets import PRESETS, preset
 from advcl_nb.pretrain import PretrainState, pretrain_epochs, pretrain_step
+from advcl_nb.published import PUBLISHED, Published, published_table
 from advcl_nb.release import ReleaseCheckpoint, load_release_checkpoint, load_release_pseudo_labels
 from advcl_nb.report import ReportSettings, RobustnessReport, robustness_report
 from advcl_nb.rng import Streams

@@ -662,6 +662,18 @@ CASES = {
         "missing checkpoint": lambda: adv.make_card(CONFIG, "SLF", [SCORE], seconds=1.0, checkpoint=NOWHERE),
         "part of a config": lambda: adv.make_card(ADVCL, "SLF", [SCORE], seconds=1.0, checkpoint=None),
     },
+    "save_head": {
+        "encoder alone": lambda: adv.save_head(ENCODER, "head.pt", encoder=HERE),
+        "encoder by name": lambda: adv.save_head(CLASSIFIER, "head.pt", encoder="encoder.pt"),
+        "missing encoder": lambda: adv.save_head(CLASSIFIER, "head.pt", encoder=NOWHERE),
+        "under a file": lambda: adv.save_head(CLASSIFIER, UNDER_A_FILE, encoder=HERE),
+    },
+    "load_classifier": {
+        "path": lambda: adv.load_classifier("cifar10-advcl.json"),
+        "card without a head": lambda: adv.load_classifier(card()),
+        "head that is nowhere": lambda: adv.load_classifier(card(head={"file": "none.pt", "sha256": "0"})),
+        "head that is a path": lambda: adv.load_classifier(card(head={"file": str(HERE), "sha256": "0"})),
+    },
     "write_card": {
         "dict": lambda: adv.write_card({}, "cards"),
         "under a file": lambda: adv.write_card(card(), UNDER_A_FILE),

@@ -21,7 +21,7 @@ LAYERS = {
     1: {"frequency", "views", "_ranks", "corruptions", "losses", "mixing", "attacks", "models", "clustering", "score"},
     2: {"config", "presets", "data", "corrupted", "_shapes", "_plain", "_settings", "_revive", "_loop", "_batched"},
     3: {"pretrain", "finetune", "evaluate", "autoattack", "sensitivity", "features", "landscape"},
-    4: {"report", "_probes", "_masking", "checkpoint", "release", "cards", "heads", "plots"},
+    4: {"report", "_probes", "_masking", "checkpoint", "release", "cards", "heads", "claims", "published", "plots"},
     5: {"explore", "cli", "_cli_commands", "_cli_options", "_cli_runs", "_cli_train", "_cli_work"},
 }
 LAYER = {module: layer for layer, modules in LAYERS.items() for module in modules}

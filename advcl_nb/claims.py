@@ -1,0 +1,93 @@
+"""Weigh a claim by result cards: how large an effect is, how sure, and what that says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import NamedTuple
+
+from advcl_nb._check import require, require_is, require_number
+from advcl_nb.cards import Card
+from advcl_nb.score import METRICS, Score
+
+T975 = {2: 12.7062, 3: 4.3027, 4: 3.1824, 5: 2.7764}  # Student's t, 97.5% point, for so many seeds
+
+
+class Effect(NamedTuple):
+    """A difference of accuracies, as fractions, its 95% interval, and the number of seeds behind it."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+    def verdict(self, margin: float = 0.0) -> str:
+        """Whether the interval decides that the difference is above -margin: 0 for "helps", more for "no loss"."""
+        require_number(margin, "margin", "a fraction in [0, 1]", 0, 1)
+        if self.low > -margin:
+            return "supported"
+        return "not supported" if self.high < -margin else "not decidable at this scale"
+
+
+def effect(ours: Sequence[Score], others: Sequence[Score]) -> Effect:
+    """Return by how much accuracies exceed others, seed by seed, with a 95% interval.
+
+    One seed: Newcombe's hybrid score interval for two independent proportions (1998, method 10), which knows of the
+    test images alone; the same images behind both make it wide rather than narrow. Several: the mean of the seeds'
+    differences, and of Newcombe's interval and Student's t over the seeds the wider ends.
+    """
+    for name, scores in (("ours", ours), ("others", others)):
+        whole = isinstance(scores, Sequence) and len(scores) > 0 and all(isinstance(score, Score) for score in scores)
+        require(whole, name, "a list of Score, one for each seed", scores)
+    require(len(ours) == len(others), "others", f"{len(ours)} scores, as ours", others, "Pair them by seed.")
+    require(len(ours) == 1 or len(ours) in T975, "ours", f"at most {max(T975)} seeds", ours)
+    pairs = list(zip(ours, others, strict=True))
+    differences = [a.value - b.value for a, b in pairs]
+    value, ends = fmean(differences), [_newcombe(a, b) for a, b in pairs]
+    low, high = (fmean(side) for side in zip(*ends, strict=True))
+    if len(pairs) > 1:
+        spread = T975[len(pairs)] * stdev(differences) / math.sqrt(len(pairs))
+        low, high = min(low, value - spread), max(high, value + spread)
+    return Effect(value, low, high, len(pairs))
+
+
+def _newcombe(a: Score, b: Score) -> tuple[float, float]:
+    difference = a.value - b.value
+    low = difference - math.hypot(a.value - a.low, b.high - b.value)
+    return low, difference + math.hypot(a.high - a.value, b.value - b.low)
+
+
+def scores_of(
+    cards: Sequence[Card], encoder: str, protocol: str, metric: str, *, data: str = "cifar10",
+    transfer_to: str | None = None,
+) -> list[Score]:  # fmt: skip
+    """Return one metric of a result, a score for each seed: of pretraining, or else of fine-tuning, in that order.
+
+    encoder: the card's note. metric: SA, RA (PGD-20) or AA. Raises ValueError where no card has it.
+    """
+    require(metric in METRICS, "metric", f"one of {', '.join(METRICS)}", metric)
+    found = {}
+    for card in cards:
+        require_is(card, "cards", Card, "Take adv.read_cards().")
+        if (card.note, card.protocol, card.data, card.transfer_to) == (encoder, protocol, data, transfer_to):
+            seeds = card.seed, card.settings.finetune[protocol].seed
+            known = {score.metric: score for score in reversed(card.scored)}  # the first of each
+            found |= {seeds: known[metric]} if metric in known else {}
+    told = f"{encoder}, {protocol} on {transfer_to or data}"
+    require(len(found) > 0, "cards", f"one with {metric} of {told}", None, "adv.read_cards() shows what there is.")
+    return [found[seeds] for seeds in sorted(found)]
+
+
+def time_to(card: Card, metric: str, share: float = 0.95) -> tuple[float, float]:
+    """Return the epochs and seconds of fine-tuning after which SA or RA stayed at `share` of its end or above.
+
+    From the card's curve, so no finer than its points.
+    """
+    require_is(card, "card", Card)
+    require(metric in ("SA", "RA"), "metric", "SA or RA", metric)
+    require_number(share, "share", "a fraction in [0, 1]", 0, 1)
+    require(len(card.curve) > 0, "card", "one with a curve", card.note, "tools/reproduce.py draws it while it tunes.")
+    goal = share * card.curve[-1][metric]
+    last = next((k for k, point in reversed(list(enumerate(card.curve))) if point[metric] < goal), -1)
+    return card.curve[last + 1]["epoch"], card.curve[last + 1]["seconds"]

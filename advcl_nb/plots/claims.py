@@ -1,0 +1,94 @@
+"""Effects with their intervals, accuracy against robustness, and how fast fine-tuning gets there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from advcl_nb._check import require, require_is, require_number
+from advcl_nb.cards import Card
+from advcl_nb.claims import Effect
+from advcl_nb.plots._style import INK, PALETTE, SMALL, WIDTH, Picture, colors_of, figure, legend, percent_axis
+from advcl_nb.score import Score
+
+VERDICTS = {"supported": PALETTE[2], "not supported": PALETTE[3], "not decidable at this scale": PALETTE[7]}
+MARKERS = "osD^vP*X"
+
+
+def show_effects(effects: Mapping[str, Effect], *, margin: float = 0.0, title: str = "") -> Picture:
+    """Show differences of accuracies in points with their 95% intervals, and what each says of the claim.
+
+    `margin`: the loss, as a fraction, that still counts as none; it is drawn as a line left of zero.
+    """
+    require_is(effects, "effects", Mapping, 'Write {"name": adv.effect(...)}.')
+    whole = len(effects) > 0 and all(isinstance(found, Effect) for found in effects.values())
+    require(whole, "effects", "one Effect or more, by name", effects)
+    require_number(margin, "margin", "a fraction in [0, 1]", 0, 1)
+    picture, (axes,) = figure(WIDTH, 0.9 + 0.42 * len(effects))
+    for place, found in enumerate(effects.values()):
+        verdict = found.verdict(margin)
+        axes.plot([100 * found.low, 100 * found.high], [place, place], color=VERDICTS[verdict], linewidth=2.5)
+        axes.plot(100 * found.value, place, "o", color=VERDICTS[verdict], markersize=7)
+        words = f"{100 * found.value:+.1f}  {verdict}, {found.seeds} seed{'s' if found.seeds > 1 else ''}"
+        axes.text(1.02, place, words, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL)
+    axes.axvline(0, color=INK, linewidth=1)
+    if margin:
+        axes.axvline(-100 * margin, color=INK, linewidth=1, linestyle="--")
+    axes.set_yticks(range(len(effects)), list(effects))
+    axes.set_ylim(len(effects) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+    axes.set_xlabel("difference in points of accuracy, 95% interval")
+    axes.set_title(title or "Effects", loc="left")
+    return picture
+
+
+def show_trade_off(scores: Mapping[str, Mapping[str, Sequence[Score]]], *, title: str = "") -> Picture:
+    """Show robust against clean accuracy: a colour for each encoder, a marker for each fine-tuning, 95% intervals.
+
+    scores: from encoder to fine-tuning to [clean score, robust score].
+    """
+    require_is(scores, "scores", Mapping, 'Write {"AdvCL": {"SLF": [standard, robust]}}.')
+    kinds = list(dict.fromkeys(kind for row in scores.values() for kind in row))
+    require(0 < len(kinds) <= len(MARKERS), "scores", f"one to {len(MARKERS)} fine-tunings", kinds)
+    picture, (axes,) = figure(WIDTH, 4.5)
+    colors = colors_of(scores)
+    for encoder, row in scores.items():
+        for kind, pair in row.items():
+            require(len(pair) == 2, f"scores[{encoder!r}][{kind!r}]", "a clean and a robust score", pair)
+            x, y = pair
+            spread = [[[max(s.value - s.low, 0)], [max(s.high - s.value, 0)]] for s in (x, y)]
+            marker = MARKERS[kinds.index(kind)]
+            axes.errorbar(
+                x.value, y.value, xerr=spread[0], yerr=spread[1], marker=marker, color=colors[encoder], elinewidth=0.8
+            )
+    for kind, marker in zip(kinds, MARKERS, strict=False):
+        axes.plot([], [], marker, color=INK, label=kind)
+    axes.legend(frameon=False, loc="upper left")
+    percent_axis(axes, "under PGD-20")
+    axes.set_ylim(-0.01, None)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
+    axes.set_xlabel("clean accuracy")
+    axes.set_title(title or "Accuracy and robustness", loc="left")
+    legend(picture, colors)
+    return picture
+
+
+def show_curves(cards: Mapping[str, Card], *, title: str = "") -> Picture:
+    """Show SA and RA of results against the seconds of fine-tuning; each card needs a curve."""
+    require_is(cards, "cards", Mapping, 'Write {"name": card}.')
+    require(len(cards) > 0, "cards", "one card or more", cards)
+    picture, panels = figure(WIDTH, 3.2, 1, 2)
+    colors = colors_of(cards)
+    for name, card in cards.items():
+        require_is(card, f"cards[{name!r}]", Card)
+        require(len(card.curve) > 0, f"cards[{name!r}]", "a card with a curve", card.note)
+        seconds = [point["seconds"] for point in card.curve]
+        for axes, metric in zip(panels, ("SA", "RA"), strict=True):
+            axes.plot(seconds, [point[metric] for point in card.curve], "o-", color=colors[name], markersize=3)
+    sizes = sorted({point["n"] for card in cards.values() for point in card.curve})
+    for axes, words in zip(panels, ("clean", "under PGD-20"), strict=True):
+        percent_axis(axes, f"accuracy on {' and '.join(map(str, sizes))} images")
+        axes.set_ylim(0, None)
+        axes.set_xlabel("seconds of fine-tuning")
+        axes.set_title(f"{title}, {words}" if title else words, loc="left")
+    legend(picture, colors)
+    return picture

@@ -1,0 +1,156 @@
+"""Claims weighed by cards: effects with intervals, seeds, time to a goal, and the table beside the published."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+import advcl_nb as adv
+from advcl_nb import claims
+
+CARDS = adv.read_cards(Path(__file__).resolve().parent.parent / "data" / "results")
+CARD = next(card for card in CARDS if card.protocol == "SLF" and card.data == "cifar10")
+
+
+def score(correct, n=1000, metric="SA", attack=None):
+    return adv.Score(metric, correct, n, attack)
+
+
+def card(seed=0, tuning_seed=0, scores=None, **changes):
+    scores = [score(500)] if scores is None else scores
+    made = replace(CARD, note="E", transfer_to=None, curve=(), scores=[adv.cards.score_fields(s) for s in scores])
+    finetune = dict(made.config["finetune"])
+    finetune["SLF"] = finetune["SLF"] | {"seed": tuning_seed}
+    return replace(made, seed=seed, config=dict(made.config) | {"finetune": finetune}, **changes)
+
+
+# effects
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "low", "high"),  # Newcombe 1998, table II, method 10
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((10, 10), (0, 20), 0.6791, 1.0),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+    ],
+)
+def test_one_seed_has_newcombes_interval(a, b, low, high):
+    found = adv.effect([score(*a)], [score(*b)])
+    assert found.value == pytest.approx(a[0] / a[1] - b[0] / b[1])
+    assert (found.low, found.high, found.seeds) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5), 1)
+
+
+def test_an_effect_turned_round_changes_its_sign():
+    there, back = (adv.effect(*pair) for pair in (([score(430)], [score(390)]), ([score(390)], [score(430)])))
+    assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low))
+
+
+def test_seeds_that_disagree_widen_the_interval_to_students_and_no_narrower_than_the_images():
+    ours, others = [score(k) for k in (600, 520, 700)], [score(k) for k in (500, 510, 480)]
+    found = adv.effect(ours, others)
+    by_hand = stats.ttest_1samp([0.1, 0.01, 0.22], 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((by_hand.low, by_hand.high), abs=1e-4)
+    alike = adv.effect([score(600)] * 3, [score(500)] * 3)
+    assert alike[:3] == pytest.approx(adv.effect([score(600)], [score(500)])[:3]) and alike.seeds == 3
+
+
+def test_students_quantiles_are_right():
+    for seeds, quantile in claims.T975.items():
+        assert quantile == pytest.approx(stats.t.ppf(0.975, seeds - 1), abs=5e-5)
+
+
+def test_a_verdict_needs_the_whole_interval():
+    verdicts = {
+        (0.01, 0.05): "supported", (-0.05, -0.01): "not supported", (-0.01, 0.05): "not decidable at this scale",
+    }  # fmt: skip
+    for (low, high), verdict in verdicts.items():
+        assert adv.Effect(0.0, low, high, 1).verdict() == verdict
+    assert adv.Effect(0.0, -0.01, 0.05, 1).verdict(margin=0.02) == "supported"
+    assert adv.Effect(0.0, -0.05, -0.01, 1).verdict(margin=0.02) == "not decidable at this scale"
+    assert adv.Effect(0.0, -0.05, -0.03, 1).verdict(margin=0.02) == "not supported"
+
+
+# cards
+
+
+def test_scores_come_seed_by_seed_and_of_the_asked_result_alone():
+    robust = score(200, metric="RA", attack="PGD-20, 8/255")
+    cards = [
+        card(seed=2, scores=[score(502)]), card(seed=0, scores=[score(500), robust]), card(seed=1, scores=[score(501)]),
+        card(protocol="ALF"), card(transfer_to="cifar100"), card(note="F"), card(data="shapes"),
+    ]  # fmt: skip
+    assert [s.correct for s in adv.scores_of(cards, "E", "SLF", "SA")] == [500, 501, 502]
+    assert adv.scores_of(cards, "E", "SLF", "RA") == [robust]
+    tuned = [card(tuning_seed=seed, scores=[score(500 + seed)]) for seed in (1, 0)]
+    assert [s.correct for s in adv.scores_of(tuned, "E", "SLF", "SA")] == [500, 501]
+    with pytest.raises(ValueError, match="expected one with AA of E, SLF on cifar10, got None"):
+        adv.scores_of(cards, "E", "SLF", "AA")
+
+
+def test_the_time_to_a_goal_is_when_the_curve_stays_there():
+    def point(epoch, sa, ra):
+        return {"epoch": epoch, "seconds": 10 * epoch, "SA": sa, "RA": ra, "n": 500}
+
+    curve = [point(1.0, 0.96, 0.10), point(2.0, 0.90, 0.20), point(3.0, 0.97, 0.30), point(4.0, 1.00, 0.40)]
+    drawn = card(curve=curve)
+    assert adv.time_to(drawn, "SA") == (3.0, 30.0)  # 96% after one epoch did not last
+    assert adv.time_to(drawn, "RA") == (4.0, 40.0)
+    assert adv.time_to(drawn, "RA", share=0.2) == (1.0, 10.0)
+    assert adv.time_to(drawn, "SA", share=1.0) == (4.0, 40.0)
+
+
+# published
+
+
+def test_the_table_has_ours_beside_every_published_row_with_its_source():
+    cards = [replace(card(scores=[score(500)]), note="AdvCL"), replace(card(scores=[score(400)]), note="Mine")]
+    table = adv.published_table(cards, ["AdvCL", "Mine"], ["SLF"])
+    rows = [line for line in table.splitlines() if line.startswith(("| AdvCL", "| Mine"))]
+    assert rows == [
+        "| AdvCL | SLF | 50.0 (46.9-53.1) | not yet | not yet | 80.85 | 50.45 |  | [1] |",
+        "| AdvCL | SLF | 50.0 (46.9-53.1) | not yet | not yet | 82.36 |  | 43.18 | [2] |",
+        "| Mine | SLF | 40.0 (37.0-43.1) | not yet | not yet |  |  |  |  |",
+    ]
+    sources = [row.source for row in adv.PUBLISHED[:2]]
+    assert [f"[{k}] {source}" for k, source in enumerate(sources, 1)] == [
+        line.strip() for line in table.splitlines() if line.startswith("[")
+    ]
+    assert table._repr_markdown_() == table
+    several = [replace(card(seed=seed, scores=[score(500 + 10 * seed)]), note="Mine") for seed in range(3)]
+    assert "| 51.0 (50.0-52.0, 3 seeds) |" in adv.published_table(several, ["Mine"], ["SLF"])
+
+
+def test_published_numbers_are_percentages_with_a_source():
+    for row in adv.PUBLISHED:
+        assert row.protocol in adv.config.PROTOCOLS and len(row.source) > 10
+        assert all(value is None or 1 < value < 100 for value in (row.SA, row.RA, row.AA))
+        assert row.AA is None or row.AA < row.SA
+
+
+# figures
+
+
+def test_figures_show_what_they_are_given():
+    drawn = card(curve=[{"epoch": k, "seconds": k, "SA": 0.1 * k, "RA": 0.0, "n": 500} for k in (1.0, 2.0)])
+    effects = {"a": adv.Effect(0.02, 0.01, 0.03, 1), "b": adv.Effect(0.0, -0.02, 0.02, 3)}
+    picture = adv.show_effects(effects, margin=0.01)
+    (axes,) = picture.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    words = [text.get_text() for text in axes.texts]
+    assert words == ["+2.0  supported, 1 seed", "+0.0  not decidable at this scale, 3 seeds"]
+    ends = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2.5]
+    assert [tuple(map(float, pair)) for pair in ends] == [(1.0, 3.0), (-2.0, 2.0)]
+
+    pair = [score(500), score(200, metric="RA", attack="PGD-20, 8/255")]
+    picture = adv.show_trade_off({"A": {"SLF": pair, "AFF": pair}, "B": {"SLF": pair}})
+    assert [text.get_text() for text in picture.axes[0].get_legend().get_texts()] == ["SLF", "AFF"]
+    assert len(picture.axes[0].containers) == 3
+
+    picture = adv.show_curves({"A": drawn, "B": drawn})
+    assert [axes.get_xlabel() for axes in picture.axes] == ["seconds of fine-tuning"] * 2
+    assert list(picture.axes[0].lines[0].get_ydata()) == [0.1, 0.2]
