@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -30,19 +30,18 @@ class Effect(NamedTuple):
         return "not supported" if self.high < -margin else "not decidable at this scale"
 
 
-def effect(ours: Sequence[Score], others: Sequence[Score]) -> Effect:
-    """Return by how much accuracies exceed others, seed by seed, with a 95% interval.
+def effect(ours: Mapping[Hashable, Score], others: Mapping[Hashable, Score]) -> Effect:
+    """Return by how much accuracies exceed others, on the seeds that both have, with a 95% interval.
 
     One seed: Newcombe's hybrid score interval for two independent proportions (1998, method 10), which knows of the
     test images alone; the same images behind both make it wide rather than narrow. Several: the mean of the seeds'
     differences, and of Newcombe's interval and Student's t over the seeds the wider ends.
     """
     for name, scores in (("ours", ours), ("others", others)):
-        whole = isinstance(scores, Sequence) and len(scores) > 0 and all(isinstance(score, Score) for score in scores)
-        require(whole, name, "a list of Score, one for each seed", scores)
-    require(len(ours) == len(others), "others", f"{len(ours)} scores, as ours", others, "Pair them by seed.")
-    require(len(ours) == 1 or len(ours) in T975, "ours", f"at most {max(T975)} seeds", ours)
-    pairs = list(zip(ours, others, strict=True))
+        whole = isinstance(scores, Mapping) and all(isinstance(score, Score) for score in scores.values())
+        require(whole, name, "a dict from seed to Score", scores, "Take adv.scores_of, or write {0: score}.")
+    pairs = [(ours[seed], others[seed]) for seed in ours if seed in others]
+    require(1 <= len(pairs) <= max(T975), "others", f"1 to {max(T975)} seeds of {list(ours)}", list(others))
     differences = [a.value - b.value for a, b in pairs]
     value, ends = fmean(differences), [_newcombe(a, b) for a, b in pairs]
     low, high = (fmean(side) for side in zip(*ends, strict=True))
@@ -61,8 +60,8 @@ def _newcombe(a: Score, b: Score) -> tuple[float, float]:
 def scores_of(
     cards: Sequence[Card], encoder: str, protocol: str, metric: str, *, data: str = "cifar10",
     transfer_to: str | None = None,
-) -> list[Score]:  # fmt: skip
-    """Return one metric of a result, a score for each seed: of pretraining, or else of fine-tuning, in that order.
+) -> dict[tuple[int, int], Score]:  # fmt: skip
+    """Return one metric of a result by its seeds, of pretraining and of fine-tuning.
 
     encoder: the card's note. metric: SA, RA (PGD-20) or AA. Raises ValueError where no card has it.
     """
@@ -76,7 +75,7 @@ def scores_of(
             found |= {seeds: known[metric]} if metric in known else {}
     told = f"{encoder}, {protocol} on {transfer_to or data}"
     require(len(found) > 0, "cards", f"one with {metric} of {told}", None, "adv.read_cards() shows what there is.")
-    return [found[seeds] for seeds in sorted(found)]
+    return dict(sorted(found.items()))
 
 
 def time_to(card: Card, metric: str, share: float = 0.95) -> tuple[float, float]:

@@ -80,7 +80,7 @@ def published_table(cards: Sequence[Card], encoders: Sequence[str], protocols: S
 
 def _told(cards: Sequence[Card], encoder: str, protocol: str, metric: str) -> str:
     try:
-        scores = scores_of(cards, encoder, protocol, metric)
+        scores = list(scores_of(cards, encoder, protocol, metric).values())
     except ValueError:
         return "not yet"
     values = [score.value for score in scores]

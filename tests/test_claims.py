@@ -40,23 +40,32 @@ def card(seed=0, tuning_seed=0, scores=None, **changes):
     ],
 )
 def test_one_seed_has_newcombes_interval(a, b, low, high):
-    found = adv.effect([score(*a)], [score(*b)])
+    found = adv.effect({0: score(*a)}, {0: score(*b)})
     assert found.value == pytest.approx(a[0] / a[1] - b[0] / b[1])
     assert (found.low, found.high, found.seeds) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5), 1)
 
 
 def test_an_effect_turned_round_changes_its_sign():
-    there, back = (adv.effect(*pair) for pair in (([score(430)], [score(390)]), ([score(390)], [score(430)])))
+    there, back = (
+        adv.effect(*pair) for pair in (({0: score(430)}, {0: score(390)}), ({0: score(390)}, {0: score(430)}))
+    )
     assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low))
 
 
 def test_seeds_that_disagree_widen_the_interval_to_students_and_no_narrower_than_the_images():
-    ours, others = [score(k) for k in (600, 520, 700)], [score(k) for k in (500, 510, 480)]
+    ours, others = ({k: score(c) for k, c in enumerate(row)} for row in ((600, 520, 700), (500, 510, 480)))
     found = adv.effect(ours, others)
     by_hand = stats.ttest_1samp([0.1, 0.01, 0.22], 0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((by_hand.low, by_hand.high), abs=1e-4)
-    alike = adv.effect([score(600)] * 3, [score(500)] * 3)
-    assert alike[:3] == pytest.approx(adv.effect([score(600)], [score(500)])[:3]) and alike.seeds == 3
+    alike = adv.effect(dict.fromkeys(range(3), score(600)), dict.fromkeys(range(3), score(500)))
+    assert alike[:3] == pytest.approx(adv.effect({0: score(600)}, {0: score(500)})[:3]) and alike.seeds == 3
+
+
+def test_only_seeds_that_both_have_are_compared():
+    ours, others = {0: score(600), 1: score(10)}, {2: score(900), 0: score(500)}
+    assert adv.effect(ours, others) == adv.effect({0: score(600)}, {0: score(500)})
+    with pytest.raises(ValueError, match="seeds of"):
+        adv.effect({0: score(600)}, {1: score(500)})
 
 
 def test_students_quantiles_are_right():
@@ -84,10 +93,11 @@ def test_scores_come_seed_by_seed_and_of_the_asked_result_alone():
         card(seed=2, scores=[score(502)]), card(seed=0, scores=[score(500), robust]), card(seed=1, scores=[score(501)]),
         card(protocol="ALF"), card(transfer_to="cifar100"), card(note="F"), card(data="shapes"),
     ]  # fmt: skip
-    assert [s.correct for s in adv.scores_of(cards, "E", "SLF", "SA")] == [500, 501, 502]
-    assert adv.scores_of(cards, "E", "SLF", "RA") == [robust]
+    found = adv.scores_of(cards, "E", "SLF", "SA")
+    assert [(*seeds, s.correct) for seeds, s in found.items()] == [(0, 0, 500), (1, 0, 501), (2, 0, 502)]
+    assert adv.scores_of(cards, "E", "SLF", "RA") == {(0, 0): robust}
     tuned = [card(tuning_seed=seed, scores=[score(500 + seed)]) for seed in (1, 0)]
-    assert [s.correct for s in adv.scores_of(tuned, "E", "SLF", "SA")] == [500, 501]
+    assert [s.correct for s in adv.scores_of(tuned, "E", "SLF", "SA").values()] == [500, 501]
     with pytest.raises(ValueError, match="expected one with AA of E, SLF on cifar10, got None"):
         adv.scores_of(cards, "E", "SLF", "AA")
 

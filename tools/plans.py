@@ -99,10 +99,9 @@ def photographs(preset: str) -> Iterator[Run]:
 
 def made_up(preset: str) -> Iterator[Run]:
     """The built-in data: three seeds of each pretraining, Core-tuning's ablation, and the radius."""
-    slf, whole = protocols("SLF"), protocols("SLF", "ALF", "AFF")
-    trio = protocols("CE", "SupCon", "Core", seeds=SEEDS) + protocols(
-        "CE", "SupCon", "Core", seeds=SEEDS, **FEW[preset]
-    )
+    slf, three = protocols("SLF"), ("CE", "SupCon", "Core")
+    whole = protocols("SLF", whole=True) + protocols("ALF", "AFF")
+    trio = protocols(*three, seeds=SEEDS) + protocols(*three, seeds=SEEDS, **FEW[preset])
     for seed in SEEDS:
         more = (*whole, *trio, *studies(FEW[preset]), CHECK)
         yield Run("SimCLR", {"method": "simclr", "seed": seed}, more if seed == 0 else slf)

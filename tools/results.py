@@ -11,7 +11,8 @@ import advcl_nb as adv
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- results: begin, made by tools/results.py from data/results -->", "<!-- results: end -->"
-HEADER = "| data | encoder | protocol | SA % | PGD-20 at 8/255 % | test images |\n|---|---|---|---|---|---|"
+HEADER = """| data | encoder | protocol | SA % | PGD-20 at 8/255 % | test images | AutoAttack % (images) |
+|---|---|---|---|---|---|---|"""
 PROTOCOLS = ("SLF", "ALF", "AFF", "CE", "SupCon", "Core", "AdvCore")
 
 
@@ -44,7 +45,9 @@ def table(cards: adv.Cards) -> str:
         group = sorted(group, key=lambda card: card.settings.finetune[card.protocol].seed)
         accuracies = [" / ".join(f"{100 * card.scored[k].value:.1f}" for card in group) for k in range(2)]
         name = f"{data} (made up)" if data == "shapes" else data
-        rows.append(f"| {name} | {note} | {PROTOCOLS[protocol]} | {' | '.join(accuracies)} | {group[0].scored[0].n} |")
+        attacked = [score for card in group for score in card.scored if score.metric == "AA"]
+        told = [*accuracies, str(group[0].scored[0].n), " / ".join(f"{100 * s.value:.1f} ({s.n})" for s in attacked)]
+        rows.append(f"| {name} | {note} | {PROTOCOLS[protocol]} | {' | '.join(told)} |")
     return "\n".join(rows)
 
 
