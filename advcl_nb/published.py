@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from advcl_nb._check import require
+from advcl_nb._check import require, require_is
 from advcl_nb.cards import Card
 from advcl_nb.claims import scores_of
 
@@ -60,6 +60,8 @@ def published_table(cards: Sequence[Card], encoders: Sequence[str], protocols: S
 
     Ours bear the 95% interval where one seed stands behind them, else the seeds' range. Sources stand below.
     """
+    for card in cards:
+        require_is(card, "cards", Card, "Take adv.read_cards().")
     require(len(encoders) > 0 and len(protocols) > 0, "encoders", "one or more, and protocols", list(encoders))
     lines = ["| encoder | tuning | ours: SA | PGD-20 | AA | published: SA | PGD-20 | AA | source |", "|---" * 9 + "|"]
     sources: list[str] = []

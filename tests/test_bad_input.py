@@ -678,6 +678,45 @@ CASES = {
         "dict": lambda: adv.write_card({}, "cards"),
         "under a file": lambda: adv.write_card(card(), UNDER_A_FILE),
     },
+    "effect": {
+        "lists": lambda: adv.effect([SCORE], [SCORE]),
+        "numbers": lambda: adv.effect({0: 0.5}, {0: 0.4}),
+        "no seed in common": lambda: adv.effect({0: SCORE}, {1: SCORE}),
+        "empty": lambda: adv.effect({}, {}),
+        "six seeds": lambda: adv.effect(dict.fromkeys(range(6), SCORE), dict.fromkeys(range(6), SCORE)),
+    },
+    "Effect": {"margin in points": lambda: adv.Effect(0.1, 0.0, 0.2, 1).verdict(margin=2)},
+    "scores_of": {
+        "unknown metric": lambda: adv.scores_of([card()], "AdvCL", "SLF", "PGD-20"),
+        "nothing found": lambda: adv.scores_of([card()], "AdvCL", "SLF", "SA"),
+        "paths": lambda: adv.scores_of(["card.json"], "AdvCL", "SLF", "SA"),
+    },
+    "time_to": {
+        "card without a curve": lambda: adv.time_to(card(), "SA"),
+        "unknown metric": lambda: adv.time_to(card(), "AA"),
+        "share in percent": lambda: adv.time_to(card(), "SA", share=95),
+        "path": lambda: adv.time_to("card.json", "SA"),
+    },
+    "published_table": {
+        "no encoder": lambda: adv.published_table([card()], [], ["SLF"]),
+        "paths": lambda: adv.published_table(["card.json"], ["AdvCL"], ["SLF"]),
+    },
+    "show_effects": {
+        "empty": lambda: adv.show_effects({}),
+        "scores": lambda: adv.show_effects({"a": SCORE}),
+        "margin in points": lambda: adv.show_effects({"a": adv.Effect(0.1, 0.0, 0.2, 1)}, margin=2),
+        "list": lambda: adv.show_effects([adv.Effect(0.1, 0.0, 0.2, 1)]),
+    },
+    "show_trade_off": {
+        "empty": lambda: adv.show_trade_off({}),
+        "one score": lambda: adv.show_trade_off({"AdvCL": {"SLF": [SCORE]}}),
+        "list": lambda: adv.show_trade_off([SCORE, SCORE]),
+    },
+    "show_curves": {
+        "card without a curve": lambda: adv.show_curves({"AdvCL": card()}),
+        "empty": lambda: adv.show_curves({}),
+        "list": lambda: adv.show_curves([card()]),
+    },
     "read_cards": {
         "HTML": lambda: adv.read_cards(text_file("cards/page.json").parent),
         "number": lambda: adv.read_cards(3),
@@ -785,7 +824,7 @@ CASES = {
 }
 RESULTS = (  # plain tuples, checked by the functions that take them
     adv.ClassScatter, adv.ClusterQuality, adv.Corrupted, adv.FrequencyAccuracy, adv.LossSurface, adv.MixedBatch,
-    adv.MixingDraw, adv.ReleaseCheckpoint, adv.ViewDraw, adv.Views,
+    adv.MixingDraw, adv.Published, adv.ReleaseCheckpoint, adv.ViewDraw, adv.Views,
 )  # fmt: skip
 MADE_BY_ONE_FUNCTION = {"Cards", "RobustnessReport", "CorruptionScores"}  # read_cards, robustness_report, ...
 EXPLORERS = {name for name in adv.explore.__all__}  # they have tests of their own

@@ -158,7 +158,7 @@ def test_figures_show_what_they_are_given():
 
     pair = [score(500), score(200, metric="RA", attack="PGD-20, 8/255")]
     picture = adv.show_trade_off({"A": {"SLF": pair, "AFF": pair}, "B": {"SLF": pair}})
-    assert [text.get_text() for text in picture.axes[0].get_legend().get_texts()] == ["SLF", "AFF"]
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["SLF", "AFF"]
     assert len(picture.axes[0].containers) == 3
 
     picture = adv.show_curves({"A": drawn, "B": drawn})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from matplotlib.ticker import MaxNLocator
+
 from advcl_nb._check import require, require_is, require_number
 from advcl_nb.cards import Card
 from advcl_nb.claims import Effect
@@ -55,18 +57,17 @@ def show_trade_off(scores: Mapping[str, Mapping[str, Sequence[Score]]], *, title
         for kind, pair in row.items():
             require(len(pair) == 2, f"scores[{encoder!r}][{kind!r}]", "a clean and a robust score", pair)
             x, y = pair
-            spread = [[[max(s.value - s.low, 0)], [max(s.high - s.value, 0)]] for s in (x, y)]
-            marker = MARKERS[kinds.index(kind)]
-            axes.errorbar(
-                x.value, y.value, xerr=spread[0], yerr=spread[1], marker=marker, color=colors[encoder], elinewidth=0.8
-            )
-    for kind, marker in zip(kinds, MARKERS, strict=False):
-        axes.plot([], [], marker, color=INK, label=kind)
-    axes.legend(frameon=False, loc="upper left")
-    percent_axis(axes, "under PGD-20")
-    axes.set_ylim(-0.01, None)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
-    axes.set_xlabel("clean accuracy")
+            spread = [[[100 * max(s.value - s.low, 0)], [100 * max(s.high - s.value, 0)]] for s in (x, y)]
+            style = {"marker": MARKERS[kinds.index(kind)], "color": colors[encoder], "elinewidth": 0.8}
+            axes.errorbar(100 * x.value, 100 * y.value, xerr=spread[0], yerr=spread[1], **style)
+    handles = [
+        axes.plot([], [], marker, color=INK, label=kind)[0] for kind, marker in zip(kinds, MARKERS, strict=False)
+    ]
+    picture.legend(handles=handles, loc="outside right lower", frameon=False, alignment="left")
+    for axis, words in ((axes.xaxis, "clean accuracy"), (axes.yaxis, "accuracy under PGD-20")):
+        axis.set_major_locator(MaxNLocator(8, integer=True))
+        axis.set_major_formatter("{x:g}%")
+        axis.set_label_text(words)
     axes.set_title(title or "Accuracy and robustness", loc="left")
     legend(picture, colors)
     return picture
