@@ -1,6 +1,6 @@
 """Make every committed card, encoder, head and training history of a preset again (tools/plans.py lists them).
 
-    python tools/reproduce.py teach|cifar|budget [--plan] [--only NAME ...] [--protocols NAME ...] [--device cuda]
+    python tools/reproduce.py teach|cifar|budget [--plan] [--only NAME ...] [--protocols NAME ...] [--seeds 0 ...]
 
 Prints first what is to do and how long it should take here, from a few steps of each kind. Goes on where it was broken
 off: finished encoders are opened, finished cards left alone, and a training or an AutoAttack continues from its file in
@@ -174,6 +174,7 @@ def main() -> None:
     parser.add_argument("--plan", action="store_true", help="print the plan and its time, and stop")
     parser.add_argument("--only", nargs="*", help="names of runs, as the cards' notes have them")
     parser.add_argument("--protocols", nargs="*", help="protocols to score; all by default")
+    parser.add_argument("--seeds", nargs="*", type=int, help="seeds of pretraining; all by default")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     maker = Maker(options.preset, options.device)
@@ -182,6 +183,7 @@ def main() -> None:
         for job in jobs_of(options.preset)
         if job.run.name in (options.only or [job.run.name])
         and job.tuning.protocol in (options.protocols or [job.tuning.protocol])
+        and job.config.pretrain.seed in (options.seeds or [job.config.pretrain.seed])
     ]
     print_plan(maker, jobs)
     if options.plan:
