@@ -1,4 +1,4 @@
-"""The operations of colour jitter, in place, for what costs there is new memory; each ends within [0, 1].
+"""Colour jitter's operations, each ending within [0, 1]; they may change `images`, because new memory is what costs.
 
 images ``(n, 3, h, w)``, and for brightness and contrast also ``(n, 1, h, w)``; factor or turns ``(n, 1, 1, 1)``.
 """
@@ -22,21 +22,21 @@ def luminance(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
     return (images * images.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
 
 
-def brightness(images: Tensor, factor: Tensor) -> None:
-    images.mul_(factor).clamp_(0, 1)
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    return images.mul_(factor).clamp_(0, 1)
 
 
-def contrast(images: Tensor, factor: Tensor) -> None:
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
     mean = luminance(images).mean((1, 2, 3), keepdim=True)
-    images.mul_(factor).add_(mean.mul_(1 - factor)).clamp_(0, 1)
+    return images.mul_(factor).add_(mean.mul_(1 - factor)).clamp_(0, 1)
 
 
-def saturation(images: Tensor, factor: Tensor) -> None:
+def saturation(images: Tensor, factor: Tensor) -> Tensor:
     grey = luminance(images)
-    images.mul_(factor).add_(grey.mul_(1 - factor)).clamp_(0, 1)
+    return images.mul_(factor).add_(grey.mul_(1 - factor)).clamp_(0, 1)
 
 
-def hue(images: Tensor, turns: Tensor) -> None:
+def hue(images: Tensor, turns: Tensor) -> Tensor:
     """Turn the hue by way of HSV (Smith 1978), in turns of the colour circle."""
     value = images.amax(1, keepdim=True)
     chroma = value - images.amin(1, keepdim=True)
@@ -45,7 +45,9 @@ def hue(images: Tensor, turns: Tensor) -> None:
     sector = ((red - green) / scale).add_(4)
     sector.lerp_(((blue - red) / scale).add_(2), (green == value).to(images))
     sector.lerp_((green - blue) / scale, (red == value).to(images))
-    for channel, start in ((red, 5), (green, 3), (blue, 1)):
+    turned = []
+    for start in (5, 3, 1):  # of red, green and blue
         k = (sector + start).add_(6 * turns)
         k.sub_((k / 6).floor_(), alpha=6)
-        torch.sub(value, k.minimum(4 - k).clamp_(0, 1).mul_(chroma), out=channel)
+        turned.append(value - k.minimum(4 - k).clamp_(0, 1).mul_(chroma))
+    return torch.cat(turned, 1)

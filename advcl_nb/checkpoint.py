@@ -72,7 +72,13 @@ def save_encoder(encoder: Encoder, path: str | Path, *, config: Config, history:
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> PretrainState | FinetuneState:
     """Rebuild a run from `save`'s file, on `device`. Raises OSError or ValueError where the file cannot be read."""
     content = read_file(path)
-    require(content["kind"] in ("pretrain", "finetune"), "path", "a saved run", content["kind"], "Use load_encoder.")
+    require(
+        content["kind"] in ("pretrain", "finetune"),
+        "path",
+        "a saved run",
+        content["kind"],
+        "Use load_encoder, or load_classifier.",
+    )
     try:
         state = _rebuild(content, device)
     except (RuntimeError, KeyError, AttributeError, TypeError) as error:
@@ -103,7 +109,13 @@ def _rebuild(content: Mapping, device: str | torch.device) -> PretrainState | Fi
 def load_encoder(path: str | Path, *, device: str | torch.device = "cpu") -> Encoder:
     """Return the float32 encoder of a saved encoder or of a pretraining run, with its own branch set."""
     content = read_file(path)
-    require(content["kind"] in ("pretrain", "encoder"), "path", "a pretrained encoder", content["kind"], "Use load.")
+    require(
+        content["kind"] in ("pretrain", "encoder"),
+        "path",
+        "a pretrained encoder",
+        content["kind"],
+        "Use load, or load_classifier.",
+    )
     require_device(device)
     if content["kind"] == "pretrain":
         return load(path, device=device).encoder.copy()

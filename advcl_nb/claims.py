@@ -15,19 +15,32 @@ T975 = {2: 12.7062, 3: 4.3027, 4: 3.1824, 5: 2.7764}  # Student's t, 97.5% point
 
 
 class Effect(NamedTuple):
-    """A difference of accuracies, as fractions, its 95% interval, and the number of seeds behind it."""
+    """A difference of accuracies, as fractions, its 95% interval, and how many encoders and pairs stand behind it."""
 
     value: float
     low: float
     high: float
-    seeds: int
+    encoders: int = 1
+    pairs: int = 1
 
     def verdict(self, margin: float = 0.0) -> str:
-        """Whether the interval decides that the difference is above -margin: 0 for "helps", more for "no loss"."""
+        """Whether the interval decides that the difference is above -margin: 0 for "helps", more for "no loss".
+
+        What one pair of trainings decides is said to be decided by one seed: another seed may differ by more than the
+        interval, which then knows of the test images alone.
+        """
         require_number(margin, "margin", "a fraction in [0, 1]", 0, 1)
-        if self.low > -margin:
-            return "supported"
-        return "not supported" if self.high < -margin else "not decidable at this scale"
+        words = "supported" if self.low > -margin else "not supported"
+        if self.low <= -margin <= self.high:
+            return "not decidable at this scale"
+        return words if self.pairs > 1 else f"{words} by one seed"
+
+    @property
+    def behind(self) -> str:
+        """The seeds behind it in words."""
+        if self.pairs > self.encoders:
+            return f"{self.encoders} encoder{'s' if self.encoders > 1 else ''}, {self.pairs} tunings"
+        return f"{self.pairs} seed{'s' if self.pairs > 1 else ''}"
 
 
 def effect(ours: Mapping[Hashable, Score], others: Mapping[Hashable, Score]) -> Effect:
@@ -35,20 +48,24 @@ def effect(ours: Mapping[Hashable, Score], others: Mapping[Hashable, Score]) -> 
 
     One seed: Newcombe's hybrid score interval for two independent proportions (1998, method 10), which knows of the
     test images alone; the same images behind both make it wide rather than narrow. Several: the mean of the seeds'
-    differences, and of Newcombe's interval and Student's t over the seeds the wider ends.
+    differences, and Newcombe's mean half-widths with Student's t over the seeds added in quadrature, for all seeds
+    were scored on the same images. A key that is a pair holds the seeds of pretraining and of fine-tuning.
     """
     for name, scores in (("ours", ours), ("others", others)):
         whole = isinstance(scores, Mapping) and all(isinstance(score, Score) for score in scores.values())
         require(whole, name, "a dict from seed to Score", scores, "Take adv.scores_of, or write {0: score}.")
     pairs = [(ours[seed], others[seed]) for seed in ours if seed in others]
     require(1 <= len(pairs) <= max(T975), "others", f"1 to {max(T975)} seeds of {list(ours)}", list(others))
+    kinds = {(score.metric, score.attack) for pair in pairs for score in pair}
+    require(len(kinds) == 1, "others", f"scores of one kind, as {pairs[0][0]}", kinds, "Compare SA with SA.")
     differences = [a.value - b.value for a, b in pairs]
     value, ends = fmean(differences), [_newcombe(a, b) for a, b in pairs]
     low, high = (fmean(side) for side in zip(*ends, strict=True))
     if len(pairs) > 1:
         spread = T975[len(pairs)] * stdev(differences) / math.sqrt(len(pairs))
-        low, high = min(low, value - spread), max(high, value + spread)
-    return Effect(value, low, high, len(pairs))
+        low, high = value - math.hypot(value - low, spread), value + math.hypot(high - value, spread)
+    shared = [seed for seed in ours if seed in others]
+    return Effect(value, low, high, len({seed[0] if isinstance(seed, tuple) else seed for seed in shared}), len(pairs))
 
 
 def _newcombe(a: Score, b: Score) -> tuple[float, float]:
@@ -72,6 +89,7 @@ def scores_of(
         if (card.note, card.protocol, card.data, card.transfer_to) == (encoder, protocol, data, transfer_to):
             seeds = card.seed, card.settings.finetune[protocol].seed
             known = {score.metric: score for score in reversed(card.scored)}  # the first of each
+            require(seeds not in found, "cards", f"one card for each seed of {encoder}, {protocol}", f"two of {seeds}")
             found |= {seeds: known[metric]} if metric in known else {}
     told = f"{encoder}, {protocol} on {transfer_to or data}"
     require(len(found) > 0, "cards", f"one with {metric} of {told}", None, "adv.read_cards() shows what there is.")
@@ -81,7 +99,7 @@ def scores_of(
 def time_to(card: Card, metric: str, share: float = 0.95) -> tuple[float, float]:
     """Return the epochs and seconds of fine-tuning after which SA or RA stayed at `share` of its end or above.
 
-    From the card's curve, so no finer than its points.
+    From the card's curve, so no finer than its points and its images: at 500 images an accuracy is known to 4 points.
     """
     require_is(card, "card", Card)
     require(metric in ("SA", "RA"), "metric", "SA or RA", metric)

@@ -23,7 +23,8 @@ def save_head(classifier: Classifier, path: str | Path, *, encoder: Path) -> Pat
     """
     require_is(classifier, "classifier", Classifier)
     require_is(encoder, "encoder", Path)
-    weights = {name: classifier.state_dict()[name] for name in PARTS}
+    state = classifier.state_dict()
+    weights = {name: state[name].float() for name in PARTS}
     content = {"kind": "head", "encoder": named_file(encoder), "branch": classifier.branch, "weights": weights}
     return write_file(content, path)
 
@@ -38,7 +39,8 @@ def load_classifier(card: Card, *, device: str | torch.device = "cpu") -> Classi
     found = f"one without: {card.method}, {card.protocol}, {card.note}"
     require(card.head is not None, "card", "a card that names its head", found, "Fine-tune its encoder instead.")
     head = read_file(_committed(card.head))
-    require(head["kind"] == "head", "card", "a head", head["kind"])
+    whole = head["kind"] == "head" and set(head["weights"]) == set(PARTS)
+    require(whole, "card", f"a head with {', '.join(PARTS)}", head["kind"], "Write it with adv.save_head.")
     encoder = load_encoder(_committed(head["encoder"]), device=device)
     classes = len(head["weights"]["linear.bias"])
     model = Classifier(encoder, classes, generator=torch.Generator().manual_seed(0), branch=head["branch"]).to(device)

@@ -164,9 +164,8 @@ def color_jitter(
     for position in range(4):
         for k, operation in enumerate(operations if images.shape[1] == 3 else operations[:2]):
             chosen = (order[:, position] == k).nonzero().flatten()
-            changed = images.index_select(0, chosen)
-            operation(changed, factors[chosen, k].to(images.dtype)[:, None, None, None])
-            images[chosen] = changed
+            factor = factors[chosen, k].to(images.dtype)[:, None, None, None]
+            images[chosen] = operation(images.index_select(0, chosen), factor)
     return images
 
 

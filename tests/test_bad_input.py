@@ -683,9 +683,10 @@ CASES = {
         "numbers": lambda: adv.effect({0: 0.5}, {0: 0.4}),
         "no seed in common": lambda: adv.effect({0: SCORE}, {1: SCORE}),
         "empty": lambda: adv.effect({}, {}),
+        "SA against RA": lambda: adv.effect({0: SCORE}, {0: adv.Score("RA", 5, 10, "PGD-20, 8/255")}),
         "six seeds": lambda: adv.effect(dict.fromkeys(range(6), SCORE), dict.fromkeys(range(6), SCORE)),
     },
-    "Effect": {"margin in points": lambda: adv.Effect(0.1, 0.0, 0.2, 1).verdict(margin=2)},
+    "Effect": {"margin in points": lambda: adv.Effect(0.1, 0.0, 0.2).verdict(margin=2)},
     "scores_of": {
         "unknown metric": lambda: adv.scores_of([card()], "AdvCL", "SLF", "PGD-20"),
         "nothing found": lambda: adv.scores_of([card()], "AdvCL", "SLF", "SA"),
@@ -704,8 +705,8 @@ CASES = {
     "show_effects": {
         "empty": lambda: adv.show_effects({}),
         "scores": lambda: adv.show_effects({"a": SCORE}),
-        "margin in points": lambda: adv.show_effects({"a": adv.Effect(0.1, 0.0, 0.2, 1)}, margin=2),
-        "list": lambda: adv.show_effects([adv.Effect(0.1, 0.0, 0.2, 1)]),
+        "margin in points": lambda: adv.show_effects({"a": adv.Effect(0.1, 0.0, 0.2)}, margin=2),
+        "list": lambda: adv.show_effects([adv.Effect(0.1, 0.0, 0.2)]),
     },
     "show_trade_off": {
         "empty": lambda: adv.show_trade_off({}),

@@ -10,6 +10,7 @@ from scipy import stats
 
 import advcl_nb as adv
 from advcl_nb import claims
+from advcl_nb.published import ADVCL
 
 CARDS = adv.read_cards(Path(__file__).resolve().parent.parent / "data" / "results")
 CARD = next(card for card in CARDS if card.protocol == "SLF" and card.data == "cifar10")
@@ -42,7 +43,8 @@ def card(seed=0, tuning_seed=0, scores=None, **changes):
 def test_one_seed_has_newcombes_interval(a, b, low, high):
     found = adv.effect({0: score(*a)}, {0: score(*b)})
     assert found.value == pytest.approx(a[0] / a[1] - b[0] / b[1])
-    assert (found.low, found.high, found.seeds) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5), 1)
+    assert (found.low, found.high) == (pytest.approx(low, abs=5e-5), pytest.approx(high, abs=5e-5))
+    assert (found.encoders, found.pairs, found.behind) == (1, 1, "1 seed")
 
 
 def test_an_effect_turned_round_changes_its_sign():
@@ -52,13 +54,29 @@ def test_an_effect_turned_round_changes_its_sign():
     assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low))
 
 
-def test_seeds_that_disagree_widen_the_interval_to_students_and_no_narrower_than_the_images():
+def test_the_doubts_of_seeds_and_of_images_add_in_quadrature():
     ours, others = ({k: score(c) for k, c in enumerate(row)} for row in ((600, 520, 700), (500, 510, 480)))
     found = adv.effect(ours, others)
-    by_hand = stats.ttest_1samp([0.1, 0.01, 0.22], 0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((by_hand.low, by_hand.high), abs=1e-4)
+    student = stats.ttest_1samp([0.1, 0.01, 0.22], 0).confidence_interval(0.95)
+    images = [adv.effect({0: ours[k]}, {0: others[k]}) for k in ours]
+    below = sum(e.value - e.low for e in images) / 3
+    assert found.value == pytest.approx(0.11)
+    assert (found.value - found.low) ** 2 == pytest.approx(below**2 + (0.11 - student.low) ** 2, rel=1e-4)
     alike = adv.effect(dict.fromkeys(range(3), score(600)), dict.fromkeys(range(3), score(500)))
-    assert alike[:3] == pytest.approx(adv.effect({0: score(600)}, {0: score(500)})[:3]) and alike.seeds == 3
+    assert alike[:3] == pytest.approx(adv.effect({0: score(600)}, {0: score(500)})[:3])
+    assert (alike.encoders, alike.pairs, alike.behind) == (3, 3, "3 seeds")
+
+
+def test_tunings_of_one_encoder_are_not_taken_for_encoders():
+    found = adv.effect({(0, k): score(600) for k in range(3)}, {(0, k): score(500) for k in range(3)})
+    assert (found.encoders, found.pairs, found.behind) == (1, 3, "1 encoder, 3 tunings")
+
+
+def test_only_scores_of_one_kind_are_compared():
+    robust = score(600, metric="RA", attack="PGD-20, 8/255")
+    for other in (score(500), score(500, metric="RA", attack="PGD-100, 8/255")):
+        with pytest.raises(ValueError, match="scores of one kind"):
+            adv.effect({0: robust}, {0: other})
 
 
 def test_only_seeds_that_both_have_are_compared():
@@ -73,15 +91,15 @@ def test_students_quantiles_are_right():
         assert quantile == pytest.approx(stats.t.ppf(0.975, seeds - 1), abs=5e-5)
 
 
-def test_a_verdict_needs_the_whole_interval():
-    verdicts = {
-        (0.01, 0.05): "supported", (-0.05, -0.01): "not supported", (-0.01, 0.05): "not decidable at this scale",
-    }  # fmt: skip
+def test_a_verdict_needs_the_whole_interval_and_says_when_one_seed_gave_it():
+    unsure = "not decidable at this scale"
+    verdicts = {(0.01, 0.05): "supported", (-0.05, -0.01): "not supported", (-0.01, 0.05): unsure}
     for (low, high), verdict in verdicts.items():
-        assert adv.Effect(0.0, low, high, 1).verdict() == verdict
-    assert adv.Effect(0.0, -0.01, 0.05, 1).verdict(margin=0.02) == "supported"
-    assert adv.Effect(0.0, -0.05, -0.01, 1).verdict(margin=0.02) == "not decidable at this scale"
-    assert adv.Effect(0.0, -0.05, -0.03, 1).verdict(margin=0.02) == "not supported"
+        assert adv.Effect(0.0, low, high, 3, 3).verdict() == verdict
+        assert adv.Effect(0.0, low, high).verdict() == (verdict if verdict == unsure else f"{verdict} by one seed")
+    assert adv.Effect(0.0, -0.01, 0.05, 3, 3).verdict(margin=0.02) == "supported"
+    assert adv.Effect(0.0, -0.05, -0.01, 3, 3).verdict(margin=0.02) == unsure
+    assert adv.Effect(0.0, -0.05, -0.03, 3, 3).verdict(margin=0.02) == "not supported"
 
 
 # cards
@@ -100,6 +118,8 @@ def test_scores_come_seed_by_seed_and_of_the_asked_result_alone():
     assert [s.correct for s in adv.scores_of(tuned, "E", "SLF", "SA").values()] == [500, 501]
     with pytest.raises(ValueError, match="expected one with AA of E, SLF on cifar10, got None"):
         adv.scores_of(cards, "E", "SLF", "AA")
+    with pytest.raises(ValueError, match="one card for each seed"):
+        adv.scores_of([*cards, card(seed=2)], "E", "SLF", "SA")
 
 
 def test_the_time_to_a_goal_is_when_the_curve_stays_there():
@@ -118,13 +138,13 @@ def test_the_time_to_a_goal_is_when_the_curve_stays_there():
 
 
 def test_the_table_has_ours_beside_every_published_row_with_its_source():
-    cards = [replace(card(scores=[score(500)]), note="AdvCL"), replace(card(scores=[score(400)]), note="Mine")]
-    table = adv.published_table(cards, ["AdvCL", "Mine"], ["SLF"])
+    cards = [replace(card(scores=[score(500)]), note=ADVCL), replace(card(scores=[score(400)]), note="Mine")]
+    table = adv.published_table(cards, [ADVCL, "Mine"], ["SLF"])
     rows = [line for line in table.splitlines() if line.startswith(("| AdvCL", "| Mine"))]
     assert rows == [
-        "| AdvCL | SLF | 50.0 (46.9-53.1) | not yet | not yet | 80.85 | 50.45 |  | [1] |",
-        "| AdvCL | SLF | 50.0 (46.9-53.1) | not yet | not yet | 82.36 |  | 43.18 | [2] |",
-        "| Mine | SLF | 40.0 (37.0-43.1) | not yet | not yet |  |  |  |  |",
+        f"| {ADVCL} | SLF | 50.0 (46.9-53.1) | - | - | 80.85 | 50.45 |  | [1] |",
+        f"| {ADVCL} | SLF | 50.0 (46.9-53.1) | - | - | 82.36 |  | 43.18 | [2] |",
+        "| Mine | SLF | 40.0 (37.0-43.1) | - | - |  |  |  |  |",
     ]
     sources = [row.source for row in adv.PUBLISHED[:2]]
     assert [f"[{k}] {source}" for k, source in enumerate(sources, 1)] == [
@@ -147,12 +167,12 @@ def test_published_numbers_are_percentages_with_a_source():
 
 def test_figures_show_what_they_are_given():
     drawn = card(curve=[{"epoch": k, "seconds": k, "SA": 0.1 * k, "RA": 0.0, "n": 500} for k in (1.0, 2.0)])
-    effects = {"a": adv.Effect(0.02, 0.01, 0.03, 1), "b": adv.Effect(0.0, -0.02, 0.02, 3)}
+    effects = {"a": adv.Effect(0.02, 0.01, 0.03), "b": adv.Effect(0.0, -0.02, 0.02, 3, 3)}
     picture = adv.show_effects(effects, margin=0.01)
     (axes,) = picture.axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
     words = [text.get_text() for text in axes.texts]
-    assert words == ["+2.0  supported, 1 seed", "+0.0  not decidable at this scale, 3 seeds"]
+    assert words == ["+2.0  supported by one seed", "+0.0  not decidable at this scale, 3 seeds"]
     ends = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2.5]
     assert [tuple(map(float, pair)) for pair in ends] == [(1.0, 3.0), (-2.0, 2.0)]
 

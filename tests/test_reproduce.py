@@ -84,6 +84,21 @@ def test_a_fine_tuning_goes_on_where_it_was_broken_off(maker, monkeypatch):
     assert steps == [[point[name] for name in ("epoch", "SA", "RA")] for point in expected.curve]
 
 
+def test_another_encoder_under_the_same_name_is_another_result(maker):
+    job = job_of(TUNINGS[0])
+    maker.make(job)
+    path = maker.path(job)
+    other = adv.load_encoder(path)
+    for weights in other.parameters():
+        weights.data.mul_(1.1)
+    adv.save_encoder(other, path, config=job.config, history=adv.load_history(path))
+    assert maker.card(job) is None
+    maker.make(job)
+    card = maker.card(job)
+    _, test = adv.load_data(card.settings.data)
+    assert reproduce.standard_scores(job, adv.load_classifier(card), test) == card.scored
+
+
 def test_autoattack_is_added_to_the_card_in_the_end(maker, capsys):
     job = job_of(TUNINGS[0])
     maker.make(job)

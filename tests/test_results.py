@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import advcl_nb as adv
+from advcl_nb import _saved
 from advcl_nb.cards import score_fields
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,3 +48,43 @@ def test_every_checked_card_has_a_row_with_autoattack_and_the_worst_case():
         assert len(wanted) == 2 and all(f" {100 * score.value:.1f} ({score.n}) " in row for score in wanted)
         assert row.endswith(f"| {found} |")
     assert results.checked_table([]) == ""
+
+
+def smallest(cards):
+    """The card whose encoder and head are the fewest bytes."""
+    folder = ROOT / "data" / "checkpoints"
+    with_heads = [card for card in cards if card.head and card.transfer_to is None]
+    return min(
+        with_heads, key=lambda card: sum((folder / f["file"]).stat().st_size for f in (card.checkpoint, card.head))
+    )
+
+
+@pytest.mark.cifar
+@pytest.mark.parametrize("data", ["cifar10", "shapes"])
+def test_the_smallest_committed_classifier_scores_as_its_card_says(data):
+    card = smallest([card for card in CARDS if card.data == data])
+    try:
+        _, test = adv.load_data(card.settings.data)
+    except FileNotFoundError:
+        pytest.skip(f"{data} is not here")
+    model, some = adv.load_classifier(card), test[:200]
+    threat, generator = adv.Linf(8 / 255, 2 / 255, 20), adv.Streams(7)("eval")
+    again = [
+        adv.standard_accuracy(model, some.x, some.y),
+        adv.robust_accuracy(model, some.x, some.y, threat, generator=generator),
+    ]
+    for was, now in zip(card.scored, again, strict=False):
+        assert (was.metric, was.attack) == (now.metric, now.attack)
+        assert now.low <= was.high and was.low <= now.high, f"{card.note}: the card has {was}, now {now}"
+
+
+def test_committed_weights_stay_small():
+    files = list((ROOT / "data" / "checkpoints").glob("*.pt"))
+    assert 0 < sum(file.stat().st_size for file in files) < 30e6
+    named = {f["file"] for card in CARDS for f in (card.checkpoint, card.head) if f}
+    unused = {file.name for file in files} - named - {encoder_of(file) for file in files if "-head" in file.name}
+    assert not unused, "every committed file belongs to a card"
+
+
+def encoder_of(head):
+    return _saved.read_file(head)["encoder"]["file"]

@@ -287,3 +287,11 @@ def test_wrong_images_raise(unchecked):
         adv.make_views(torch.zeros(5, 3, 16, 16), draw)
     with pytest.raises(ValueError, match="images: expected one channel or three"):
         adv.make_views(torch.zeros(4, 2, 16, 16), draw)
+
+
+def test_gradients_flow_through_the_views():
+    x = torch.rand(6, 3, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    settings = adv.ViewSettings(jitter=1.0, padding=2)
+    draw = adv.draw_views(6, 12, 12, settings, generator=torch.Generator().manual_seed(1))
+    torch.stack(list(adv.make_views(x, draw))).square().sum().backward()
+    assert x.grad.isfinite().all() and (x.grad != 0).float().mean() > 0.5

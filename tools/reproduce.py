@@ -4,7 +4,7 @@
 
 Prints first what is to do and how long it should take here, from a few steps of each kind. Goes on where it was broken
 off: finished encoders are opened, finished cards left alone, and a training or an AutoAttack continues from its file in
-runs/. Delete a card or an encoder to make it again. AutoAttack, which takes longest, comes last.
+runs/. To make something again, delete it here and in runs/. AutoAttack, which takes longest, comes last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from timing import Clock
 from tqdm.auto import tqdm
 
 import advcl_nb as adv
-from advcl_nb.cards import score_fields
+from advcl_nb.cards import named_file, score_fields
 
 PGD20 = adv.Linf(8 / 255, 2 / 255, 20)
 ATTACKED = 1000  # test images for AutoAttack
@@ -56,12 +56,20 @@ class Maker:
         """Where the job's encoder is, or will be."""
         return CHECKPOINTS / f"{adv.run_name(job.config, self.train, self.labels(job.run.labels))}.pt"
 
+    def is_pretrained(self, job: Job) -> bool:
+        """Whether the encoder is there; makes no pseudo-labels to find out."""
+        simclr = replace(self.config, pretrain=replace(self.config.pretrain, method="simclr"))
+        if job.run.labels == "preset" and adv.find_run(adv.run_name(simclr, self.train)) is None:
+            return False
+        return self.path(job).is_file()
+
     def card(self, job: Job) -> adv.Card | None:
         """The card of this job, if it is there."""
         for card in adv.read_cards():
             same = (card.note.split(": ")[0], card.protocol, card.transfer_to) == job.identity
             same = same and card.settings.finetune[card.protocol] == job.settings and card.checkpoint is not None
-            if same and card.checkpoint["file"] == self.path(job).name and (card.curve or not job.tuning.whole):
+            same = same and card.settings.data == job.config.data and (card.curve or not job.tuning.whole)
+            if same and self.path(job).is_file() and card.checkpoint == named_file(self.path(job)):
                 return card
         return None
 
@@ -76,7 +84,9 @@ class Maker:
 
     def tune(self, job: Job) -> tuple[adv.FinetuneState, adv.Images]:
         """Fine-tune a copy of the encoder, from where it was broken off; a whole job is scored as it goes."""
-        trained, file = self.encoder(job), RUNS / f"{self.path(job).stem}-{job.key}.pt"
+        trained = self.encoder(job)
+        weights = named_file(trained.path)["sha256"][:10]  # another encoder under this name is another fine-tuning
+        file = RUNS / f"{trained.path.stem}-{job.key}-{weights}.pt"
         train, test = (images.to(self.device) for images in adv.load_data(job.data))
         train = train.subset(round(job.tuning.share * len(train)), seed=0) if job.tuning.share < 1 else train
         if file.is_file():
@@ -89,7 +99,7 @@ class Maker:
         for row in tqdm(rows, desc=f"{job.note}, {job.tuning.protocol}", unit="row"):
             if job.tuning.whole:  # the row is the history's own, so the file keeps the scores
                 row["SA"], row["RA"] = (score.value for score in standard_scores(job, state.classifier, test[:ON]))
-                adv.save(state, file)
+            adv.save(state, file)
         return state, test
 
     def make(self, job: Job) -> None:
@@ -139,6 +149,9 @@ class Maker:
         model, test = adv.load_classifier(card, device=self.device) if card.head else None, adv.load_data(job.data)[1]
         model = self.tune(job)[0].classifier if model is None else model
         model = model.to(memory_format=torch.channels_last)
+        again = standard_scores(job, model, test.to(self.device))
+        if again != card.scored[:2]:
+            raise SystemExit(f"{job}: expected {card.scored[:2]}, as its card, got {again}. Delete the card.")
         score = self.autoattack(job, model, test.to(self.device)[:ATTACKED])
         adv.write_card(replace(card, scores=[*card.scores, score_fields(score)]))
 
@@ -185,6 +198,8 @@ def main() -> None:
         and job.tuning.protocol in (options.protocols or [job.tuning.protocol])
         and job.config.pretrain.seed in (options.seeds or [job.config.pretrain.seed])
     ]
+    if not jobs:
+        parser.error(f"expected a run of {', '.join(dict.fromkeys(job.run.name for job in jobs_of(options.preset)))}")
     print_plan(maker, jobs)
     if options.plan:
         return
@@ -201,11 +216,12 @@ def print_plan(maker: Maker, jobs: list[Job]) -> None:
     """Print what is to do, and the hours that it should take on this machine."""
     clock, total, planned = Clock(maker.train, maker.device), 0.0, set()
     for job in jobs:
-        path, parts = maker.path(job), {}
-        if not path.is_file() and path not in planned:
-            planned.add(path)
+        run, parts = (job.run.name, job.config.pretrain.seed), {}
+        there = maker.is_pretrained(job)
+        if not there and run not in planned:
+            planned.add(run)
             parts["pretrain"] = clock.pretraining(job)
-        card = maker.card(job)
+        card = maker.card(job) if there else None
         if card is None:
             parts["fine-tune and score"] = clock.tuning(job)
         if job.tuning.whole and not has_autoattack(card):

@@ -12,7 +12,7 @@ from advcl_nb.claims import Effect
 from advcl_nb.plots._style import INK, PALETTE, SMALL, WIDTH, Picture, colors_of, figure, legend, percent_axis
 from advcl_nb.score import Score
 
-VERDICTS = {"supported": PALETTE[2], "not supported": PALETTE[3], "not decidable at this scale": PALETTE[7]}
+COLORS = {"supported": PALETTE[2], "not supported": PALETTE[3]}  # and grey where nobody can say
 MARKERS = "osD^vP*X"
 
 
@@ -28,9 +28,11 @@ def show_effects(effects: Mapping[str, Effect], *, margin: float = 0.0, title: s
     picture, (axes,) = figure(WIDTH, 0.9 + 0.42 * len(effects))
     for place, found in enumerate(effects.values()):
         verdict = found.verdict(margin)
-        axes.plot([100 * found.low, 100 * found.high], [place, place], color=VERDICTS[verdict], linewidth=2.5)
-        axes.plot(100 * found.value, place, "o", color=VERDICTS[verdict], markersize=7)
-        words = f"{100 * found.value:+.1f}  {verdict}, {found.seeds} seed{'s' if found.seeds > 1 else ''}"
+        color = COLORS.get(verdict.removesuffix(" by one seed"), PALETTE[7])
+        axes.plot([100 * found.low, 100 * found.high], [place, place], color=color, linewidth=2.5)
+        axes.plot(100 * found.value, place, "o", color=color, markersize=7)
+        seeds = "" if found.pairs == 1 else f", {found.behind}"
+        words = f"{100 * found.value:+.1f}  {verdict}{seeds}"
         axes.text(1.02, place, words, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL)
     axes.axvline(0, color=INK, linewidth=1)
     if margin:
@@ -64,7 +66,7 @@ def show_trade_off(scores: Mapping[str, Mapping[str, Sequence[Score]]], *, title
         axes.plot([], [], marker, color=INK, label=kind)[0] for kind, marker in zip(kinds, MARKERS, strict=False)
     ]
     picture.legend(handles=handles, loc="outside right lower", frameon=False, alignment="left")
-    for axis, words in ((axes.xaxis, "clean accuracy"), (axes.yaxis, "accuracy under PGD-20")):
+    for axis, words in ((axes.xaxis, "clean accuracy"), (axes.yaxis, "accuracy under PGD-20 at 8/255")):
         axis.set_major_locator(MaxNLocator(8, integer=True))
         axis.set_major_formatter("{x:g}%")
         axis.set_label_text(words)
@@ -86,7 +88,7 @@ def show_curves(cards: Mapping[str, Card], *, title: str = "") -> Picture:
         for axes, metric in zip(panels, ("SA", "RA"), strict=True):
             axes.plot(seconds, [point[metric] for point in card.curve], "o-", color=colors[name], markersize=3)
     sizes = sorted({point["n"] for card in cards.values() for point in card.curve})
-    for axes, words in zip(panels, ("clean", "under PGD-20"), strict=True):
+    for axes, words in zip(panels, ("clean", "under PGD-20 at 8/255"), strict=True):
         percent_axis(axes, f"accuracy on {' and '.join(map(str, sizes))} images")
         axes.set_ylim(0, None)
         axes.set_xlabel("seconds of fine-tuning")
