@@ -90,7 +90,8 @@ def show_curves(cards: Mapping[str, Card], *, title: str = "") -> Picture:
     sizes = sorted({point["n"] for card in cards.values() for point in card.curve})
     for axes, words in zip(panels, ("clean", "under PGD-20 at 8/255"), strict=True):
         percent_axis(axes, f"accuracy on {' and '.join(map(str, sizes))} images")
-        axes.set_ylim(0, None)
+        top = max(max(line.get_ydata()) for line in axes.lines)
+        axes.set_ylim(0, min(1.2 * max(top, 0.05), 1))
         axes.set_xlabel("seconds of fine-tuning")
         axes.set_title(f"{title}, {words}" if title else words, loc="left")
     legend(picture, colors)
