@@ -21,6 +21,7 @@ html_show_copyright = False
 html_math_renderer = "drawn"
 highlight_language = "text"  # of a block that names none
 
+nb_render_markdown_format = "myst"  # tables in outputs too
 nb_execution_mode = "off"
 nb_output_stderr = "remove"  # progress bars
 nb_merge_streams = True
