@@ -124,7 +124,7 @@ def make_card(
         hardware=hardware(),
         checkpoint=checkpoint and named_file(checkpoint),
         head=head and named_file(head),
-        curve=[dict(point) for point in curve],
+        curve=tuple(dict(point) for point in curve),
         transfer_to=transfer_to,
         note=note,
     )
@@ -184,7 +184,7 @@ def _read_card(path: Path) -> Card:
         plain = json.loads(path.read_text())
         names = {f.name for f in fields(Card)}
         require(names - ADDED <= set(plain) <= names, "fields", str(sorted(names)), sorted(plain))
-        return Card(**plain)
+        return Card(**plain | {"curve": tuple(plain.get("curve", ()))})
     except (ValueError, TypeError) as error:
         raise ValueError(f"card: expected a card of schema {SCHEMA}, got {path.name}: {error}") from error
 

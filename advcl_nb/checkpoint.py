@@ -29,6 +29,7 @@ from advcl_nb.models import Encoder, ModelConfig
 from advcl_nb.pretrain import PretrainState, pretrain_epochs
 from advcl_nb.rng import Streams
 
+READERS = {"encoder": "load_encoder", "pretrain": "load", "finetune": "load", "head": "load_classifier(card)"}
 UNUSED = {  # fields of PretrainConfig that a method does not read, so that they do not tell its runs apart
     "simclr": ("attack", "attack_mode", "bn_updates", "high_view", "pseudo_weight"),
     "rocl": ("high_view", "pseudo_weight"),
@@ -72,13 +73,8 @@ def save_encoder(encoder: Encoder, path: str | Path, *, config: Config, history:
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> PretrainState | FinetuneState:
     """Rebuild a run from `save`'s file, on `device`. Raises OSError or ValueError where the file cannot be read."""
     content = read_file(path)
-    require(
-        content["kind"] in ("pretrain", "finetune"),
-        "path",
-        "a saved run",
-        content["kind"],
-        "Use load_encoder, or load_classifier.",
-    )
+    todo = f"Use {READERS[content['kind']]}."
+    require(content["kind"] in ("pretrain", "finetune"), "path", "a saved run", content["kind"], todo)
     try:
         state = _rebuild(content, device)
     except (RuntimeError, KeyError, AttributeError, TypeError) as error:
@@ -109,13 +105,8 @@ def _rebuild(content: Mapping, device: str | torch.device) -> PretrainState | Fi
 def load_encoder(path: str | Path, *, device: str | torch.device = "cpu") -> Encoder:
     """Return the float32 encoder of a saved encoder or of a pretraining run, with its own branch set."""
     content = read_file(path)
-    require(
-        content["kind"] in ("pretrain", "encoder"),
-        "path",
-        "a pretrained encoder",
-        content["kind"],
-        "Use load, or load_classifier.",
-    )
+    todo = f"Use {READERS[content['kind']]}."
+    require(content["kind"] in ("pretrain", "encoder"), "path", "a pretrained encoder", content["kind"], todo)
     require_device(device)
     if content["kind"] == "pretrain":
         return load(path, device=device).encoder.copy()

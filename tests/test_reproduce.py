@@ -141,7 +141,7 @@ def test_a_head_is_no_encoder_and_no_run(maker):
     maker.make(job_of(TUNINGS[0]))
     (path,) = Path("data/checkpoints").glob("*head.pt")
     for read in (adv.load, adv.load_encoder):
-        with pytest.raises(ValueError, match="head"):
+        with pytest.raises(ValueError, match=r"got 'head'. Use load_classifier\(card\)\.$"):
             read(path)
 
 
