@@ -54,7 +54,8 @@ def effect(ours: Mapping[Hashable, Score], others: Mapping[Hashable, Score]) -> 
     for name, scores in (("ours", ours), ("others", others)):
         whole = isinstance(scores, Mapping) and all(isinstance(score, Score) for score in scores.values())
         require(whole, name, "a dict from seed to Score", scores, "Take adv.scores_of, or write {0: score}.")
-    pairs = [(ours[seed], others[seed]) for seed in ours if seed in others]
+    shared = [seed for seed in ours if seed in others]
+    pairs = [(ours[seed], others[seed]) for seed in shared]
     require(1 <= len(pairs) <= max(T975), "others", f"1 to {max(T975)} seeds of {list(ours)}", list(others))
     kinds = {(score.metric, score.attack) for pair in pairs for score in pair}
     require(len(kinds) == 1, "others", f"scores of one kind, as {pairs[0][0]}", kinds, "Compare SA with SA.")
@@ -64,8 +65,8 @@ def effect(ours: Mapping[Hashable, Score], others: Mapping[Hashable, Score]) -> 
     if len(pairs) > 1:
         spread = T975[len(pairs)] * stdev(differences) / math.sqrt(len(pairs))
         low, high = value - math.hypot(value - low, spread), value + math.hypot(high - value, spread)
-    shared = [seed for seed in ours if seed in others]
-    return Effect(value, low, high, len({seed[0] if isinstance(seed, tuple) else seed for seed in shared}), len(pairs))
+    encoders = {seed[0] if isinstance(seed, tuple) else seed for seed in shared}
+    return Effect(value, low, high, len(encoders), len(pairs))
 
 
 def _newcombe(a: Score, b: Score) -> tuple[float, float]:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from estimate import Clock
 from plans import CHECKED, ON, POINTS, REPORTED, Job, jobs_of
-from timing import Clock
 from tqdm.auto import tqdm
 
 import advcl_nb as adv

@@ -9,9 +9,10 @@ import torch
 from plans import CHECKED, ON, POINTS, REPORTED, Job
 
 import advcl_nb as adv
+from advcl_nb.autoattack import COSTS, STANDARD
 
 PGD20 = 60  # forwards an image: a gradient costs two more than the forward it starts from
-FIRST, OTHERS = 300, 11_700  # of AutoAttack: APGD-CE for every image, and the rest for those that it leaves right
+FIRST, *OTHERS = (100 * COSTS[name] for name in STANDARD)  # of AutoAttack: the others meet what the first leaves right
 LEFT = 0.25  # a guess of their share
 REPORT = 3500  # of the robustness report
 
@@ -51,7 +52,7 @@ class Clock:
         return training + self.forwards(job, PGD20 * images)
 
     def autoattack(self, job: Job, images: int) -> float:
-        return self.forwards(job, (FIRST + LEFT * OTHERS) * images)
+        return self.forwards(job, (FIRST + LEFT * sum(OTHERS)) * images)
 
     def forwards(self, job: Job, count: float) -> float:
         some, state = self.train[:250], self.start(job)
