@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from advcl_nb._check import require, require_count, require_generator, require_is, require_one_of
+from advcl_nb._fold import fold_norms
 
 BRANCHES = ("clean", "adv", "adv_pseudo")  # the release's bn_names normal, pgd, pgd_ce
 
@@ -168,6 +170,15 @@ class Classifier(nn.Module):
     def classify(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """Return the logits of features h."""
         return self.linear((features - self.shift) / self.scale)
+
+    def folded(self) -> Classifier:
+        """Return a copy for evaluation alone, its batch norms folded into the convolutions before them.
+
+        The same logits but for rounding, for about a quarter less time, which a long attack is worth.
+        """
+        twin = deepcopy(self).eval()
+        fold_norms(twin.encoder, self.branch)
+        return twin
 
 
 def contrast_projector(features: int, outputs: int, *, generator: Generator) -> nn.Sequential:

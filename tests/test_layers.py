@@ -17,7 +17,7 @@ import advcl_nb as adv
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "advcl_nb"
 LAYERS = {
-    0: {"_check", "_file", "_saved", "_colour", "rng"},
+    0: {"_check", "_file", "_saved", "_colour", "_fold", "rng"},
     1: {"frequency", "views", "_ranks", "corruptions", "losses", "mixing", "attacks", "models", "clustering", "score"},
     2: {"config", "presets", "data", "corrupted", "_shapes", "_plain", "_settings", "_revive", "_loop", "_batched"},
     3: {"pretrain", "finetune", "evaluate", "autoattack", "sensitivity", "features", "landscape"},

@@ -257,3 +257,23 @@ def test_a_classifier_is_a_branch_and_a_linear_layer():
 def test_a_classifier_needs_two_classes():
     with pytest.raises(ValueError, match="classes: expected two or more, got 1"):
         adv.Classifier(small().encoder, 1, generator=seeded())
+
+
+@pytest.mark.parametrize("branch", adv.BRANCHES)
+def test_a_folded_classifier_is_the_same_function_and_leaves_its_source_alone(branch):
+    classifier = adv.Classifier(small().encoder, 5, branch=branch, generator=seeded())
+    generator = seeded(1)
+    for norm in (module for module in classifier.modules() if isinstance(module, nn.BatchNorm2d)):
+        for tensor in (norm.running_mean, norm.running_var, norm.weight.data, norm.bias.data):
+            tensor.uniform_(0.5, 2, generator=generator)  # no two branches alike
+    before = copy.deepcopy(classifier.state_dict())
+    folded = classifier.folded()
+    torch.testing.assert_close(folded(images()), classifier.eval()(images()), rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    for name, tensor in classifier.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    folded.train()
+    torch.testing.assert_close(folded(images()), classifier(images()), rtol=1e-4, atol=1e-4)  # nothing left to move
+    other = next(name for name in adv.BRANCHES if name != branch)
+    with pytest.raises(ValueError, match=f"expected {branch}, the one folded"):
+        folded.encoder(images(), other)

@@ -152,7 +152,8 @@ class Maker:
         again = standard_scores(job, model, test.to(self.device))
         if again != card.scored[:2]:
             raise SystemExit(f"{job}: expected {card.scored[:2]}, as its card, got {again}. Delete the card.")
-        score = self.autoattack(job, model, test.to(self.device)[:ATTACKED])
+        folded = model.folded().to(memory_format=torch.channels_last)
+        score = self.autoattack(job, folded, test.to(self.device)[:ATTACKED])
         adv.write_card(replace(card, scores=[*card.scores, score_fields(score)]))
 
     def autoattack(self, job: Job, model: adv.Classifier, images: adv.Images) -> adv.AutoAttackScore:
