@@ -35,7 +35,8 @@ class Card:
     """One result. `data` is the pretraining set; `config` holds data, model, pretrain and finetune, whole.
 
     seconds and epochs are the pretraining's. scores: dicts of metric, attack, value (a fraction), correct, n, low and
-    high (95% Wilson). checkpoint: file name and sha256 of the encoder's file in ``data/checkpoints``, or None.
+    high (95% Wilson). checkpoint: file name and sha256 of the encoder's file in ``data/checkpoints``; or None,
+    and the note ends in the command that makes it.
     """
 
     data: str
@@ -73,6 +74,11 @@ class Card:
             require(file is None or set(file) == {"file", "sha256"}, name, "file and sha256, or None", file)
         for point in self.curve:
             require(set(point) == CURVE_FIELDS, "curve", f"the fields {sorted(CURVE_FIELDS)}", sorted(point))
+
+    @property
+    def title(self) -> str:
+        """The note up to a colon: the encoder, and what of fine-tuning differs from the preset."""
+        return self.note.split(": ")[0]
 
     @property
     def scored(self) -> list[Score]:

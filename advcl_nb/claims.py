@@ -81,13 +81,13 @@ def scores_of(
 ) -> dict[tuple[int, int], Score]:  # fmt: skip
     """Return one metric of a result by its seeds, of pretraining and of fine-tuning.
 
-    encoder: the card's note. metric: SA, RA (PGD-20) or AA. Raises ValueError where no card has it.
+    encoder: the card's title. metric: SA, RA (PGD-20) or AA. Raises ValueError where no card has it.
     """
     require(metric in METRICS, "metric", f"one of {', '.join(METRICS)}", metric)
     found = {}
     for card in cards:
         require_is(card, "cards", Card, "Take adv.read_cards().")
-        if (card.note, card.protocol, card.data, card.transfer_to) == (encoder, protocol, data, transfer_to):
+        if (card.title, card.protocol, card.data, card.transfer_to) == (encoder, protocol, data, transfer_to):
             seeds = card.seed, card.settings.finetune[protocol].seed
             known = {score.metric: score for score in reversed(card.scored)}  # the first of each
             require(seeds not in found, "cards", f"one card for each seed of {encoder}, {protocol}", f"two of {seeds}")

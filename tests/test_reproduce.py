@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -113,6 +114,30 @@ def test_autoattack_is_added_to_the_card_in_the_end(maker, capsys):
     assert capsys.readouterr().out.splitlines()[-1].startswith("1 cards; about 0.0 hours to do")
 
 
+def test_an_encoder_that_is_not_kept_leaves_a_card_with_the_command_that_makes_it(maker, capsys, monkeypatch):
+    run = replace(RUN, name="SimCLR, a try", changes=RUN.changes | {"seed": 1, "epochs": 1}, kept=False)
+    tuning = replace(TUNINGS[0], whole=False)
+    job = plans.Job(plans.config_with(plans.config_of("smoke", run), tuning), run, tuning)
+    maker.make(job)
+    card = maker.card(job)
+    told = "python tools/reproduce.py smoke --only 'SimCLR, a try' --protocols SLF --seeds 1"
+    assert card.checkpoint is None and card.note == f"SimCLR, a try: {told}" and card.title == "SimCLR, a try"
+    assert not list(Path("data/checkpoints").iterdir())
+    assert list(adv.scores_of([card], "SimCLR, a try", "SLF", "SA", data="shapes")) == [(1, 1)]
+    for path in Path("runs").iterdir():
+        path.unlink()
+    assert reproduce.Maker("smoke", "cpu").card(job) == card  # a clone has the card and no encoder
+    reproduce.print_plan(maker, [job])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 cards; about 0.0 hours to do")
+
+    Path("data/results").rename("elsewhere")  # the command makes the same card
+    Path("data/results").mkdir()
+    monkeypatch.setattr(reproduce, "jobs_of", lambda preset: [job])
+    monkeypatch.setattr(sys, "argv", shlex.split(told)[1:])
+    reproduce.main()
+    assert [replace(c, seconds=0.0) for c in adv.read_cards()] == [replace(card, seconds=0.0)]
+
+
 def test_a_file_that_is_not_the_scored_one_is_refused(maker):
     job = job_of(TUNINGS[0])
     maker.make(job)
@@ -148,7 +173,9 @@ def test_a_head_is_no_encoder_and_no_run(maker):
 def test_the_plan_names_every_part_that_is_left(maker, capsys):
     reproduce.print_plan(maker, [job_of(tuning) for tuning in TUNINGS])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(": ")[0] for line in lines[:3]] == [f"SimCLR, {name}, seed 0" for name in ("SLF", "ALF", "AFF")]
+    assert [line.split(": ")[0] for line in lines[:3]] == [
+        f"SimCLR on shapes, {name}, seed 0" for name in ("SLF", "ALF", "AFF")
+    ]
     assert "pretrain" in lines[0] and all("fine-tune and score" in line and "AutoAttack" in line for line in lines[:3])
     assert lines[3].startswith("3 cards; about ")
 
@@ -158,7 +185,8 @@ def test_no_two_jobs_are_the_same(preset):
     jobs = plans.jobs_of(preset)
     told = {(str(job.config), job.identity) for job in jobs}
     assert len(told) == len(jobs)
-    assert len({(job.run.name, job.config.pretrain.seed, job.key) for job in jobs}) == len(jobs)
+    runs = {(job.run.name, job.config.data.name, job.config.pretrain.seed, job.key) for job in jobs}
+    assert len(runs) == len(jobs)
 
 
 def test_curves_of_cards_are_checked():

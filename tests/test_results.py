@@ -29,7 +29,7 @@ def test_every_score_of_a_card_stands_in_the_table():
     for card in CARDS:
         if results.is_ablation(card) or results.CHECKED in card.note:
             continue
-        name = f"| {card.note} | {card.protocol} |"
+        name = f"| {card.title} | {card.protocol} |"
         data = f"{card.data} to {card.transfer_to} |" if card.transfer_to else f"| {card.data} "
         row = next(row for row in table.splitlines() if name in row and data in row)
         assert all(f"{100 * score['value']:.1f}" in row for score in card.scores)

@@ -46,13 +46,15 @@ class Run:
     """One encoder: what differs from the preset's pretraining, and how it is fine-tuned and scored.
 
     labels: pseudo-labels by the run's own SimCLR ("own"), by that of the unchanged preset ("preset"), or the authors'
-    ("release").
+    ("release"). kept: whether the encoder goes to data/checkpoints; else it stays in runs/, and its cards say how to
+    make it again.
     """
 
     name: str
     changes: dict = field(default_factory=dict)
     tunings: tuple[Tuning, ...] = (Tuning("SLF"),)
     labels: str = "own"
+    kept: bool = True
 
 
 def protocols(*names: str, seeds: tuple[int, ...] = (0,), **options) -> tuple[Tuning, ...]:
@@ -74,11 +76,14 @@ NO_HIGH = Run("AdvCL without the high-frequency view", {"high_view": False})
 
 def runs_of(preset: str) -> Iterator[Run]:
     """The runs behind the notebooks, those that readers most want first; SimCLR also makes AdvCL's pseudo-labels."""
-    yield from photographs(preset) if preset in ("cifar", "budget") else made_up(preset)
+    if preset == "budget":  # another scale of what `cifar` makes, by its name too; its encoders are 22 MB each
+        yield from (replace(run, name=f"{run.name}, ResNet-18", kept=False) for run in photographs(preset))
+    else:
+        yield from photographs(preset) if preset == "cifar" else made_up(preset)
 
 
 def photographs(preset: str) -> Iterator[Run]:
-    """CIFAR-10: the claims of both papers; then more seeds for those that decide."""
+    """CIFAR-10: the claims of both papers; then more seeds for those that decide, CIFAR-100, and two sweeps."""
     few = FEW.get(preset, {"share": 0.1})
     trio = protocols("CE", "SupCon", "Core", seeds=SEEDS) + protocols("CE", "SupCon", "Core", seeds=SEEDS, **few)
     whole, moved = protocols("SLF", "ALF", "AFF", whole=True), protocols("SLF", transfer_to="cifar100")
@@ -92,9 +97,21 @@ def photographs(preset: str) -> Iterator[Run]:
         yield replace(run, tunings=whole)
     yield Run("AdvCL in float32", {"precision": "float32"}, labels="preset")
     for seed in SEEDS[1:]:
-        yield Run("SimCLR", {"method": "simclr", "seed": seed})
-        for run in (Run("AdvCL"), NO_LABELS, NO_HIGH):
-            yield replace(run, changes=run.changes | {"seed": seed})
+        for run in (Run("SimCLR", {"method": "simclr"}), Run("AdvCL"), NO_LABELS, NO_HIGH):
+            yield replace(run, changes=run.changes | {"seed": seed}, kept=False)
+    hundred = protocols("SLF", whole=True) + protocols("SLF", transfer_to="cifar10")
+    for name, method in (("SimCLR", "simclr"), ("AdvCL", "advcl"), ("ACL", "acl")):
+        yield Run(name, {"method": method, "name": "cifar100"}, hundred)
+    yield from sweeps()
+
+
+def sweeps(epochs: int = 3, counts: tuple[int, ...] = (2, 10, 50, 100, 500)) -> Iterator[Run]:
+    """The radius of the high view with all K together, and each K alone; few epochs, and all test images."""
+    short = {"epochs": epochs, "test": None}
+    told = {f"radius={radius}": {"cluster_counts": counts, "radius": float(radius)} for radius in (0, 4, 8, 12, 16)}
+    told |= {f"K={count}": {"cluster_counts": (count,)} for count in counts}
+    for name, changes in told.items():
+        yield Run(f"AdvCL, {epochs} epochs, {name}", short | changes, labels="preset", kept=False)
 
 
 def made_up(preset: str) -> Iterator[Run]:
@@ -159,9 +176,9 @@ class Job:
         return f"{self.tuning.protocol}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
 
     def __str__(self) -> str:
-        to = f" to {self.tuning.transfer_to}" if self.tuning.transfer_to else ""
+        data = self.config.data.name + (f" to {self.tuning.transfer_to}" if self.tuning.transfer_to else "")
         seeds = sorted({self.config.pretrain.seed, self.settings.seed})
-        return f"{self.note}, {self.tuning.protocol}{to}, seed {' and '.join(map(str, seeds))}"
+        return f"{self.note} on {data}, {self.tuning.protocol}, seed {' and '.join(map(str, seeds))}"
 
 
 def jobs_of(preset: str) -> list[Job]:
@@ -176,10 +193,13 @@ def jobs_of(preset: str) -> list[Job]:
 def config_of(preset: str, run: Run) -> adv.Config:
     """The preset with the run's changes; the seed also goes to fine-tuning."""
     config, changes = adv.preset(preset), dict(run.changes)
-    views = replace(config.pretrain.views, radius=changes.pop("radius", config.pretrain.views.radius))
+    own = lambda *names: {name: changes.pop(name) for name in names if name in changes}  # noqa: E731
+    data, model = replace(config.data, **own("name", "test")), replace(config.model, **own("cluster_counts"))
+    views = replace(config.pretrain.views, **own("radius"))
     seed = changes.get("seed", 0)
     finetune = {name: replace(settings, seed=seed) for name, settings in config.finetune.items()}
-    return replace(config, pretrain=replace(config.pretrain, views=views, **changes), finetune=finetune)
+    pretrain = replace(config.pretrain, views=views, **changes)
+    return replace(config, data=data, model=model, pretrain=pretrain, finetune=finetune)
 
 
 def config_with(config: adv.Config, tuning: Tuning) -> adv.Config:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+import shlex
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -42,43 +43,66 @@ class Maker:
     """Makes jobs of a preset on a device."""
 
     def __init__(self, preset: str, device: str) -> None:
-        self.config, self.device = adv.preset(preset), device
-        self.train = adv.load_data(self.config.data)[0].to(device)
-        self.labels = cache(self.labels)
+        self.preset, self.config, self.device = preset, adv.preset(preset), device
+        self.images, self.labels = cache(self.images), cache(self.labels)
 
-    def labels(self, kind: str) -> torch.Tensor | None:
+    def images(self, data: adv.DataConfig) -> adv.Images:
+        """The training images of a set."""
+        return adv.load_data(data)[0].to(self.device)
+
+    def labels(self, kind: str, counts: tuple[int, ...]) -> torch.Tensor | None:
         """Pseudo-labels of a kind of `plans.Run`; None where the library makes them itself."""
         if kind == "release":
-            return adv.load_release_pseudo_labels(counts=self.config.model.cluster_counts)
-        return adv.own_pseudo_labels(self.config, self.train, device=self.device) if kind == "preset" else None
+            return adv.load_release_pseudo_labels(counts=counts)
+        if kind == "own":
+            return None
+        images, settings = self.images(self.config.data), self.config.pretrain
+        encoder = adv.open_or_train(self.simclr, images, device=self.device)
+        features = adv.extract_features(encoder, images.x)
+        return adv.pseudo_labels(features, counts, seed=adv.Streams(settings.seed).number("clusters"))
+
+    @property
+    def simclr(self) -> adv.Config:
+        """The preset's SimCLR."""
+        return replace(self.config, pretrain=replace(self.config.pretrain, method="simclr"))
 
     def path(self, job: Job) -> Path:
         """Where the job's encoder is, or will be."""
-        return CHECKPOINTS / f"{adv.run_name(job.config, self.train, self.labels(job.run.labels))}.pt"
+        images = self.images(job.config.data)
+        if not job.run.kept:
+            return RUNS / f"{adv.run_name(job.config, images)}-{job.run.labels}.pt"
+        labels = self.labels(job.run.labels, job.config.model.cluster_counts)
+        return CHECKPOINTS / f"{adv.run_name(job.config, images, labels)}.pt"
 
     def is_pretrained(self, job: Job) -> bool:
         """Whether the encoder is there; makes no pseudo-labels to find out."""
-        simclr = replace(self.config, pretrain=replace(self.config.pretrain, method="simclr"))
-        if job.run.labels == "preset" and adv.find_run(adv.run_name(simclr, self.train)) is None:
+        unknown = job.run.kept and job.run.labels == "preset"
+        if unknown and adv.find_run(adv.run_name(self.simclr, self.images(self.config.data))) is None:
             return False
         return self.path(job).is_file()
 
     def card(self, job: Job) -> adv.Card | None:
-        """The card of this job, if it is there."""
+        """The card of this job, if it is there, and the encoder with it where that is kept."""
+        encoder = None
+        if job.run.kept:
+            if not self.is_pretrained(job):
+                return None
+            encoder = named_file(self.path(job))
         for card in adv.read_cards():
-            same = (card.note.split(": ")[0], card.protocol, card.transfer_to) == job.identity
-            same = same and card.settings.finetune[card.protocol] == job.settings and card.checkpoint is not None
-            same = same and card.settings.data == job.config.data and (card.curve or not job.tuning.whole)
-            if same and self.path(job).is_file() and card.checkpoint == named_file(self.path(job)):
+            same = (card.title, card.protocol, card.transfer_to, card.checkpoint) == (*job.identity, encoder)
+            same = same and (len(card.curve) > 0 or not job.tuning.whole)
+            if same and settings_of(card.settings, job) == settings_of(job.config, job):
                 return card
         return None
 
     def encoder(self, job: Job) -> Trained:
         """Open or train the job's encoder."""
-        path, labels = self.path(job), self.labels(job.run.labels)
+        path = self.path(job)
         if not path.is_file():
-            adv.open_or_train(job.config, self.train, labels, device=self.device)
-            trained = adv.find_run(path.stem)
+            images = self.images(job.config.data)
+            labels = self.labels(job.run.labels, job.config.model.cluster_counts)
+            adv.open_or_train(job.config, images, labels, device=self.device)
+            trained = adv.find_run(adv.run_name(job.config, images, labels))
             adv.save_encoder(adv.load_encoder(trained), path, config=job.config, history=adv.load_history(trained))
         return Trained(adv.load_encoder(path, device=self.device), path, adv.load_history(path)[-1]["seconds"])
 
@@ -112,16 +136,23 @@ class Maker:
         else:
             scores = standard_scores(job, state.classifier, test)
         print(job.note, job.tuning.protocol, *scores, sep="\n", flush=True)
-        told = {"seconds": trained.seconds, "checkpoint": trained.path, "note": job.note + found, "head": head}
-        told |= {"curve": curve_of(state, len(test[:ON])), "transfer_to": job.tuning.transfer_to}
+        if not job.run.kept:
+            found += f": {command(self.preset, job)}"
+        told = {"seconds": trained.seconds, "checkpoint": trained.path if job.run.kept else None, "head": head}
+        told |= {
+            "note": job.note + found,
+            "curve": curve_of(state, len(test[:ON])),
+            "transfer_to": job.tuning.transfer_to,
+        }
         adv.write_card(adv.make_card(job.config, job.tuning.protocol, scores, **told))
 
     def keep(self, job: Job, trained: Trained, state: adv.FinetuneState) -> Path | None:
         """Write the head, and the encoder too where it was changed and the job says so; both are scored as written."""
-        if not job.tuning.whole or job.settings.trains_encoder and not job.tuning.keep:
+        changed = job.settings.trains_encoder
+        if not job.tuning.whole or changed and not (job.tuning.keep and job.run.kept):
             return None
         stem, encoder = f"{trained.path.stem}-{job.tuning.protocol}", trained.path
-        if job.settings.trains_encoder:
+        if changed:
             encoder, model = CHECKPOINTS / f"{stem}-encoder.pt", state.classifier.encoder
             adv.save_encoder(model, encoder, config=job.config, history=state.history)
             model.load_state_dict(adv.load_encoder(encoder).state_dict())
@@ -131,9 +162,9 @@ class Maker:
         """Return AutoAttack's and the robustness report's scores, and what they found."""
         other = "advcl" if job.config.pretrain.method == "simclr" else "simclr"
         source = replace(job.config, pretrain=replace(job.config.pretrain, method=other))
-        encoder = adv.open_or_train(source, self.train, device=self.device)
+        encoder = adv.open_or_train(source, self.images(job.config.data), device=self.device)
         start = adv.FinetuneState.start(job.settings, encoder, len(test.classes), device=self.device)
-        for _ in adv.finetune_epochs(start, self.train):
+        for _ in adv.finetune_epochs(start, self.images(job.config.data)):
             pass
         attacked = self.autoattack(job, classifier, test[:CHECKED])
         some, generator = test[:REPORTED], adv.Streams(job.settings.seed)("eval")
@@ -146,8 +177,8 @@ class Maker:
     def attack(self, job: Job) -> None:
         """Add AutoAttack's score to a whole job's card."""
         card = self.card(job)
-        model, test = adv.load_classifier(card, device=self.device) if card.head else None, adv.load_data(job.data)[1]
-        model = self.tune(job)[0].classifier if model is None else model
+        test, here = adv.load_data(job.data)[1], card.head is not None and job.run.kept
+        model = adv.load_classifier(card, device=self.device) if here else self.tune(job)[0].classifier
         model = model.to(memory_format=torch.channels_last)
         again = standard_scores(job, model, test.to(self.device))
         if again != card.scored[:2]:
@@ -163,6 +194,17 @@ class Maker:
         score = adv.autoattack_accuracy(model, images.x, images.y, epsilon=PGD20.epsilon, seed=0, state_path=file)
         print(job.note, job.tuning.protocol, score, flush=True)
         return score
+
+
+def settings_of(config: adv.Config, job: Job) -> tuple:
+    """What of a config decides the job's result."""
+    return config.data, config.model, config.pretrain, config.finetune[job.tuning.protocol]
+
+
+def command(preset: str, job: Job) -> str:
+    """How to make a job's encoder and card again."""
+    told = f"python tools/reproduce.py {preset} --only {shlex.quote(job.run.name)} --protocols {job.tuning.protocol}"
+    return f"{told} --seeds {job.config.pretrain.seed}"
 
 
 def standard_scores(job: Job, model: adv.Classifier, images: adv.Images) -> list[adv.Score]:
@@ -205,7 +247,6 @@ def main() -> None:
     if options.plan:
         return
     for job in jobs:
-        maker.encoder(job)
         if maker.card(job) is None:
             maker.make(job)
     for job in jobs:
@@ -215,14 +256,13 @@ def main() -> None:
 
 def print_plan(maker: Maker, jobs: list[Job]) -> None:
     """Print what is to do, and the hours that it should take on this machine."""
-    clock, total, planned = Clock(maker.train, maker.device), 0.0, set()
+    clock, total, planned = Clock(maker.images(maker.config.data), maker.device), 0.0, set()
     for job in jobs:
-        run, parts = (job.run.name, job.config.pretrain.seed), {}
-        there = maker.is_pretrained(job)
-        if not there and run not in planned:
+        card, parts = maker.card(job), {}
+        run = job.run.name, job.config.data.name, job.config.pretrain.seed
+        if card is None and run not in planned and not maker.is_pretrained(job):
             planned.add(run)
             parts["pretrain"] = clock.pretraining(job)
-        card = maker.card(job) if there else None
         if card is None:
             parts["fine-tune and score"] = clock.tuning(job)
         if job.tuning.whole and not has_autoattack(card):

@@ -23,8 +23,8 @@ CHECKED_HEADER = """
 
 
 def is_ablation(card: adv.Card) -> bool:
-    """Whether the card's note names a changed setting of fine-tuning: notebook 04b has these."""
-    return "=" in card.note
+    """Whether the card's title names a changed setting: notebooks 04b and 07 have these."""
+    return "=" in card.title
 
 
 def tables(cards: adv.Cards) -> str:
@@ -39,7 +39,7 @@ def table(cards: adv.Cards) -> str:
         if is_ablation(card) or CHECKED in card.note:
             continue
         data = f"{card.data} to {card.transfer_to}" if card.transfer_to else card.data
-        groups[card.data == "shapes", data, card.note, PROTOCOLS.index(card.protocol)].append(card)
+        groups[card.data == "shapes", data, card.title, PROTOCOLS.index(card.protocol)].append(card)
     rows = [HEADER]
     for (_, data, note, protocol), group in sorted(groups.items()):
         group = sorted(group, key=lambda card: card.settings.finetune[card.protocol].seed)
