@@ -174,7 +174,7 @@ class Classifier(nn.Module):
     def folded(self) -> Classifier:
         """Return a copy for evaluation alone, its batch norms folded into the convolutions before them.
 
-        The same logits but for rounding, for about a quarter less time, which a long attack is worth.
+        The same logits but for rounding, and less to compute, which a long attack is worth.
         """
         twin = deepcopy(self).eval()
         fold_norms(twin.encoder, self.branch)
