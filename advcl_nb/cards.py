@@ -17,7 +17,7 @@ from advcl_nb._check import require, require_is, require_one_of
 from advcl_nb._file import write_whole
 from advcl_nb._plain import to_plain
 from advcl_nb._revive import from_plain
-from advcl_nb.config import METHODS, PROTOCOLS, Config
+from advcl_nb.config import METHODS, PROTOCOLS, Config, PretrainConfig
 from advcl_nb.data import project_folder
 from advcl_nb.report import RobustnessReport
 from advcl_nb.score import Score
@@ -81,6 +81,11 @@ class Card:
         return self.note.split(": ")[0]
 
     @property
+    def share(self) -> float:
+        """The pretraining's epochs as a share of the published thousand."""
+        return self.epochs / PretrainConfig().epochs
+
+    @property
     def scored(self) -> list[Score]:
         """The scores as `Score` objects."""
         return [Score(score["metric"], score["correct"], score["n"], score["attack"]) for score in self.scores]
@@ -92,10 +97,10 @@ class Card:
 
 
 class Cards(list):
-    """A list of cards that prints as a table."""
+    """A list of cards that prints as a table; share is that of the published epochs."""
 
     def __repr__(self) -> str:
-        header = ("data", "method", "protocol", "seed", "epochs", "scores", "note")
+        header = ("data", "method", "protocol", "seed", "epochs", "share", "scores", "note")
         rows = [header, *(_row(card) for card in self)]
         widths = [max(len(row[k]) for row in rows) for k in range(len(header))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -201,4 +206,4 @@ def _row(card: Card) -> tuple[str, ...]:
         for s in card.scored
     )
     target = f"{card.data}>{card.transfer_to}" if card.transfer_to else card.data
-    return target, card.method, card.protocol, str(card.seed), str(card.epochs), scores, card.note
+    return target, card.method, card.protocol, str(card.seed), str(card.epochs), f"{card.share:.1%}", scores, card.note

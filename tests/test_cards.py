@@ -194,10 +194,10 @@ def test_cards_print_as_a_table(tmp_path):
     adv.write_card(card(note="first"), tmp_path)
     adv.write_card(replace(card("AFF", with_seed(12)), transfer_to="digits", note=""), tmp_path)
     header, *rows = repr(adv.read_cards(tmp_path)).splitlines()
-    assert header.split() == ["data", "method", "protocol", "seed", "epochs", "scores", "note"]
-    assert sorted(row.split(maxsplit=5) for row in rows) == [
-        ["shapes", "advcl", "SLF", "0", "2", "SA 93.1 RA[PGD-20, 8/255] 43.2  first"],
-        ["shapes>digits", "advcl", "AFF", "12", "2", "SA 93.1 RA[PGD-20, 8/255] 43.2"],
+    assert header.split() == ["data", "method", "protocol", "seed", "epochs", "share", "scores", "note"]
+    assert sorted(row.split(maxsplit=6) for row in rows) == [
+        ["shapes", "advcl", "SLF", "0", "2", "0.2%", "SA 93.1 RA[PGD-20, 8/255] 43.2  first"],
+        ["shapes>digits", "advcl", "AFF", "12", "2", "0.2%", "SA 93.1 RA[PGD-20, 8/255] 43.2"],
     ]
     for column in ("method", "protocol", "seed", "scores"):
         assert {row[header.index(column) - 1] for row in rows} == {" "}, f"{column}: every cell starts below its name"
