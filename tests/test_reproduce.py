@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import advcl_nb as adv
 
@@ -168,6 +169,29 @@ def test_a_head_is_no_encoder_and_no_run(maker):
     for read in (adv.load, adv.load_encoder):
         with pytest.raises(ValueError, match=r"got 'head'. Use load_classifier\(card\)\.$"):
             read(path)
+
+
+def test_a_sweeps_pseudo_labels_are_the_presets_a_column_for_each_count(maker):
+    whole = adv.own_pseudo_labels(maker.config, maker.images(maker.config.data))
+    counts = maker.config.model.cluster_counts
+    assert torch.equal(maker.labels("preset", counts), whole)
+    assert torch.equal(maker.labels("preset", counts[1:2]), whole[:, 1:2])
+    assert maker.labels("own", counts) is None
+
+
+def test_a_sweep_changes_one_thing_at_a_time():
+    jobs = [job for job in plans.jobs_of("cifar") if " epochs, " in job.run.name]
+    radii = [job for job in jobs if "radius=" in job.run.name]
+    assert [job.config.pretrain.views.radius for job in radii] == [0, 4, 8, 12, 16]
+    assert [job.config.model.cluster_counts for job in jobs if "K=" in job.run.name] == [
+        (k,) for k in (2, 10, 50, 100, 500)
+    ]
+    center = radii[2].config
+    for job in jobs:
+        views = replace(job.config.pretrain.views, radius=8.0)
+        model = replace(job.config.model, cluster_counts=center.model.cluster_counts)
+        assert replace(job.config, model=model, pretrain=replace(job.config.pretrain, views=views)) == center
+        assert job.run.labels == "preset" and not job.run.kept
 
 
 def test_the_plan_names_every_part_that_is_left(maker, capsys):
