@@ -26,7 +26,7 @@ def fold_norms(encoder: nn.Module, branch: str) -> None:
     """Fold one branch's norms, in place, and drop the other branches'; the encoder must be in eval mode."""
     for module in list(encoder.modules()):
         for conv, norm in PAIRS:
-            if getattr(module, conv, None) is not None:
+            if getattr(module, conv, None) is not None and not isinstance(getattr(module, norm), FoldedNorm):
                 fused = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm).branches[branch])
                 setattr(module, conv, fused)
                 setattr(module, norm, FoldedNorm(branch))

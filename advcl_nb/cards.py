@@ -36,7 +36,7 @@ class Card:
 
     seconds and epochs are the pretraining's. scores: dicts of metric, attack, value (a fraction), correct, n, low and
     high (95% Wilson). checkpoint: file name and sha256 of the encoder's file in ``data/checkpoints``; or None,
-    and the note ends in the command that makes it.
+    and then tools/reproduce.py ends the note in the command that makes it. versions, hardware: of what scored.
     """
 
     data: str

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from advcl_nb._check import require, require_device, require_is
+from advcl_nb._fold import FoldedNorm
 from advcl_nb._loop import Row
 from advcl_nb._plain import flat, to_plain
 from advcl_nb._revive import from_plain
@@ -65,6 +66,8 @@ def save_encoder(encoder: Encoder, path: str | Path, *, config: Config, history:
     """Write an encoder alone, in half precision, with the config and training history that made it."""
     require_is(encoder, "encoder", Encoder, "Of a state write state.encoder, of a classifier classifier.encoder.")
     require_is(config, "config", Config)
+    folded = any(isinstance(module, FoldedNorm) for module in encoder.modules())
+    require(not folded, "encoder", "one with its batch norms", "a folded one", "Save what it was folded from.")
     weights = {k: v.half() if v.is_floating_point() else v for k, v in encoder.state_dict().items()}
     content = {"kind": "encoder", "config": to_plain(config), "branch": encoder.branch, "history": history}
     return write_file(content | {"weights": weights}, path)

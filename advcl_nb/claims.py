@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -26,14 +27,16 @@ class Effect(NamedTuple):
     def verdict(self, margin: float = 0.0) -> str:
         """Whether the interval decides that the difference is above -margin: 0 for "helps", more for "no loss".
 
-        What one pair of trainings decides is said to be decided by one seed: another seed may differ by more than the
-        interval, which then knows of the test images alone.
+        What one pair of trainings decides is said to be decided by one seed, what several fine-tunings of one encoder
+        decide by one encoder: another may differ by more than the interval, which knows nothing of it.
         """
         require_number(margin, "margin", "a fraction in [0, 1]", 0, 1)
         words = "supported" if self.low > -margin else "not supported"
         if self.low <= -margin <= self.high:
             return "not decidable at this scale"
-        return words if self.pairs > 1 else f"{words} by one seed"
+        if self.encoders > 1:
+            return words
+        return f"{words} by one {'encoder' if self.pairs > 1 else 'seed'}"
 
     @property
     def behind(self) -> str:
@@ -49,30 +52,31 @@ def effect(ours: Mapping[Hashable, Score], others: Mapping[Hashable, Score]) -> 
     One seed: Newcombe's hybrid score interval for two independent proportions (1998, method 10), which knows of the
     test images alone; the same images behind both make it wide rather than narrow. Several: the mean of the seeds'
     differences, and Newcombe's mean half-widths with Student's t over the seeds added in quadrature, for all seeds
-    were scored on the same images. A key that is a pair holds the seeds of pretraining and of fine-tuning.
+    were scored on the same images. A key that is a pair holds the seeds of pretraining and of fine-tuning; several
+    fine-tunings of one encoder are averaged first, and t is over them only where there is no other encoder.
     """
     for name, scores in (("ours", ours), ("others", others)):
         whole = isinstance(scores, Mapping) and all(isinstance(score, Score) for score in scores.values())
         require(whole, name, "a dict from seed to Score", scores, "Take adv.scores_of, or write {0: score}.")
     shared = [seed for seed in ours if seed in others]
     pairs = [(ours[seed], others[seed]) for seed in shared]
-    require(1 <= len(pairs) <= max(T975), "others", f"1 to {max(T975)} seeds of {list(ours)}", list(others))
+    require(len(pairs) > 0, "others", f"some of the seeds {list(ours)}", list(others))
     kinds = {(score.metric, score.attack) for pair in pairs for score in pair}
     require(len(kinds) == 1, "others", f"scores of one kind, as {pairs[0][0]}", kinds, "Compare SA with SA.")
-    differences = [a.value - b.value for a, b in pairs]
-    value, ends = fmean(differences), [_newcombe(a, b) for a, b in pairs]
-    low, high = (fmean(side) for side in zip(*ends, strict=True))
-    if len(pairs) > 1:
-        spread = T975[len(pairs)] * stdev(differences) / math.sqrt(len(pairs))
-        low, high = value - math.hypot(value - low, spread), value + math.hypot(high - value, spread)
-    encoders = {seed[0] if isinstance(seed, tuple) else seed for seed in shared}
-    return Effect(value, low, high, len(encoders), len(pairs))
+    differences = defaultdict(list)  # by encoder
+    for seed, (a, b) in zip(shared, pairs, strict=True):
+        differences[seed[0] if isinstance(seed, tuple) else seed].append(a.value - b.value)
+    units = [fmean(row) for row in differences.values()] if len(differences) > 1 else next(iter(differences.values()))
+    require(len(units) <= max(T975), "others", f"at most {max(T975)} seeds", len(units))
+    value, ends = fmean(units), [_newcombe(a, b) for a, b in pairs]
+    down, up = (fmean(side) for side in zip(*ends, strict=True))
+    spread = T975[len(units)] * stdev(units) / math.sqrt(len(units)) if len(units) > 1 else 0.0
+    return Effect(value, value - math.hypot(down, spread), value + math.hypot(up, spread), len(differences), len(pairs))
 
 
 def _newcombe(a: Score, b: Score) -> tuple[float, float]:
-    difference = a.value - b.value
-    low = difference - math.hypot(a.value - a.low, b.high - b.value)
-    return low, difference + math.hypot(a.high - a.value, b.value - b.low)
+    """How far the difference of two proportions may lie below and above what was seen."""
+    return math.hypot(a.value - a.low, b.high - b.value), math.hypot(a.high - a.value, b.value - b.low)
 
 
 def scores_of(

@@ -84,11 +84,13 @@ def published_table(
 
 
 def _told(cards: Sequence[Card], encoder: str, protocol: str, metric: str, data: str) -> str:
-    try:
-        scores = list(scores_of(cards, encoder, protocol, metric, data=data).values())
-    except ValueError:
+    wanted = encoder, protocol, data, None
+    cards = [card for card in cards if (card.title, card.protocol, card.data, card.transfer_to) == wanted]
+    if not any(score.metric == metric for card in cards for score in card.scored):
         return "-"
+    found = scores_of(cards, encoder, protocol, metric, data=data)
+    scores, encoders = list(found.values()), len({seed for seed, _ in found})
     values = [score.value for score in scores]
     low, high = (scores[0].low, scores[0].high) if len(scores) == 1 else (min(values), max(values))
-    seeds = "" if len(scores) == 1 else f", {len(scores)} seeds"
+    seeds = "" if len(scores) == 1 else f", {len(scores)} {'seeds' if len(scores) == encoders else 'tunings'}"
     return f"{100 * sum(values) / len(values):.1f} ({100 * low:.1f}-{100 * high:.1f}{seeds})"

@@ -70,6 +70,22 @@ def test_the_doubts_of_seeds_and_of_images_add_in_quadrature():
 def test_tunings_of_one_encoder_are_not_taken_for_encoders():
     found = adv.effect({(0, k): score(600) for k in range(3)}, {(0, k): score(500) for k in range(3)})
     assert (found.encoders, found.pairs, found.behind) == (1, 3, "1 encoder, 3 tunings")
+    assert found.verdict() == "supported by one encoder"
+
+
+def test_tunings_of_an_encoder_are_averaged_before_encoders_are_compared():
+    ours = {(0, 0): score(600), (0, 1): score(640), (1, 0): score(510), (1, 1): score(530)}
+    others = dict.fromkeys(ours, score(500))
+    found = adv.effect(ours, others)
+    student = stats.ttest_1samp([0.12, 0.02], 0).confidence_interval(0.95)
+    images = [adv.effect({0: ours[k]}, {0: others[k]}) for k in ours]
+    below = sum(e.value - e.low for e in images) / 4
+    assert found.value == pytest.approx(0.07) and (found.encoders, found.pairs) == (2, 4)
+    assert (found.value - found.low) ** 2 == pytest.approx(below**2 + (0.07 - student.low) ** 2, rel=1e-4)
+    many = adv.effect({(0, k): score(600) for k in range(5)}, {(0, k): score(500) for k in range(5)})
+    assert many.pairs == 5
+    with pytest.raises(ValueError, match="at most 5 seeds"):
+        adv.effect({k: score(600) for k in range(6)}, {k: score(500) for k in range(6)})
 
 
 def test_only_scores_of_one_kind_are_compared():
@@ -82,7 +98,7 @@ def test_only_scores_of_one_kind_are_compared():
 def test_only_seeds_that_both_have_are_compared():
     ours, others = {0: score(600), 1: score(10)}, {2: score(900), 0: score(500)}
     assert adv.effect(ours, others) == adv.effect({0: score(600)}, {0: score(500)})
-    with pytest.raises(ValueError, match="seeds of"):
+    with pytest.raises(ValueError, match="some of the seeds"):
         adv.effect({0: score(600)}, {1: score(500)})
 
 

@@ -277,3 +277,11 @@ def test_a_folded_classifier_is_the_same_function_and_leaves_its_source_alone(br
     other = next(name for name in adv.BRANCHES if name != branch)
     with pytest.raises(ValueError, match=f"expected {branch}, the one folded"):
         folded.encoder(images(), other)
+    assert torch.equal(folded.folded()(images()), folded(images()))
+
+
+def test_a_folded_encoder_is_not_saved(tmp_path):
+    folded = adv.Classifier(small().encoder, 5, generator=seeded()).folded()
+    with pytest.raises(ValueError, match="one with its batch norms"):
+        adv.save_encoder(folded.encoder, tmp_path / "e.pt", config=adv.preset("smoke"), history=[])
+    assert not list(tmp_path.iterdir())

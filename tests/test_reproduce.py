@@ -79,8 +79,10 @@ def test_a_fine_tuning_goes_on_where_it_was_broken_off(maker, monkeypatch):
         maker.make(job)
     monkeypatch.setattr(adv, "save", save)
     assert len(saved) == 1 and maker.card(job) is None
+    (first,) = adv.load(saved[0]).history
     maker.make(job)
     card = maker.card(job)
+    assert card.curve[0]["seconds"] == first["seconds"]  # the row made before the end, not one like it
     assert card.scored == expected.scored and card.head["sha256"] == expected.head["sha256"]
     steps = [[point[name] for name in ("epoch", "SA", "RA")] for point in card.curve]
     assert steps == [[point[name] for name in ("epoch", "SA", "RA")] for point in expected.curve]
@@ -111,8 +113,9 @@ def test_autoattack_is_added_to_the_card_in_the_end(maker, capsys):
     assert after.scored[:2] == before.scored and (after.scored[2].metric, after.scored[2].n) == ("AA", 4)
     assert after.scored[2].attack == "AutoAttack, Linf 8/255" and after == replace(before, scores=after.scores)
     assert len(list(Path("data/results").glob("*.json"))) == 1
+    capsys.readouterr()
     reproduce.print_plan(maker, [job])
-    assert capsys.readouterr().out.splitlines()[-1].startswith("1 cards; about 0.0 hours to do")
+    assert len(capsys.readouterr().out.splitlines()) == 1  # a job with something to do has a line of its own
 
 
 def test_an_encoder_that_is_not_kept_leaves_a_card_with_the_command_that_makes_it(maker, capsys, monkeypatch):
@@ -121,22 +124,67 @@ def test_an_encoder_that_is_not_kept_leaves_a_card_with_the_command_that_makes_i
     job = plans.Job(plans.config_with(plans.config_of("smoke", run), tuning), run, tuning)
     maker.make(job)
     card = maker.card(job)
-    told = "python tools/reproduce.py smoke --only 'SimCLR, a try' --protocols SLF --seeds 1"
+    told = "python tools/reproduce.py smoke --only 'SimCLR, a try' --protocols SLF --seeds 1 --again"
     assert card.checkpoint is None and card.note == f"SimCLR, a try: {told}" and card.title == "SimCLR, a try"
     assert not list(Path("data/checkpoints").iterdir())
     assert list(adv.scores_of([card], "SimCLR, a try", "SLF", "SA", data="shapes")) == [(1, 1)]
     for path in Path("runs").iterdir():
         path.unlink()
     assert reproduce.Maker("smoke", "cpu").card(job) == card  # a clone has the card and no encoder
+    capsys.readouterr()
     reproduce.print_plan(maker, [job])
-    assert capsys.readouterr().out.splitlines()[-1].startswith("1 cards; about 0.0 hours to do")
+    assert len(capsys.readouterr().out.splitlines()) == 1  # a job with something to do has a line of its own
 
-    Path("data/results").rename("elsewhere")  # the command makes the same card
-    Path("data/results").mkdir()
-    monkeypatch.setattr(reproduce, "jobs_of", lambda preset: [job])
+    jobs_of = plans.jobs_of  # the command makes encoder and card again
+    monkeypatch.setattr(reproduce, "jobs_of", lambda preset: [job, *jobs_of(preset)])
     monkeypatch.setattr(sys, "argv", shlex.split(told)[1:])
     reproduce.main()
+    assert maker.path(job).is_file()
     assert [replace(c, seconds=0.0) for c in adv.read_cards()] == [replace(card, seconds=0.0)]
+
+
+def test_a_whole_result_on_an_encoder_that_is_not_kept(maker, capsys):
+    run = replace(RUN, kept=False)
+    job = plans.Job(plans.config_with(plans.config_of("smoke", run), TUNINGS[0]), run, TUNINGS[0])
+    maker.make(job)
+    maker.attack(job)
+    card = maker.card(job)
+    assert [s.metric for s in card.scored] == ["SA", "RA", "AA"] and card.curve and not card.head
+    assert not list(Path("data/checkpoints").iterdir())
+    capsys.readouterr()
+    reproduce.print_plan(maker, [job])
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    for path in Path("runs").iterdir():
+        path.unlink()
+    adv.write_card(replace(card, scores=card.scores[:2]))
+    reproduce.print_plan(maker, [job])  # what AutoAttack needs is gone, and would be made again
+    line, _ = capsys.readouterr().out.splitlines()
+    assert all(part in line for part in ("pretrain", "fine-tune and score", "AutoAttack"))
+    maker.attack(job)
+    assert [s.correct for s in maker.card(job).scored] == [s.correct for s in card.scored]
+
+
+def test_a_fine_tuning_that_was_not_scored_as_it_went_is_made_again_for_a_whole_card(maker):
+    maker.make(job_of(replace(TUNINGS[0], whole=False)))
+    assert maker.card(job_of(TUNINGS[0])) is None
+    maker.make(job_of(TUNINGS[0]))
+    assert len(maker.card(job_of(TUNINGS[0])).curve) >= 2
+
+
+def test_names_and_folders_that_do_not_fit_are_refused(project, capsys, monkeypatch):
+    for arguments, words in (
+        (["--only", "SimCLR", "AdvLC"], "expected a run of SimCLR, AdvCL"),
+        (["--seeds", "7"], "a seed"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["reproduce.py", "smoke", *arguments])
+        with pytest.raises(SystemExit):
+            reproduce.main()
+        assert words in capsys.readouterr().err
+    monkeypatch.chdir(project / "data")
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "smoke", "--plan"])
+    with pytest.raises(SystemExit):
+        reproduce.main()
+    assert "expected to be started in" in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_the_scored_one_is_refused(maker):
@@ -172,8 +220,11 @@ def test_a_head_is_no_encoder_and_no_run(maker):
 
 
 def test_a_sweeps_pseudo_labels_are_the_presets_a_column_for_each_count(maker):
-    whole = adv.own_pseudo_labels(maker.config, maker.images(maker.config.data))
-    counts = maker.config.model.cluster_counts
+    counts, images = maker.config.model.cluster_counts, maker.images(maker.config.data)
+    maker.labels("preset", counts)  # trains SimCLR
+    encoder = adv.load_encoder(maker.path(next(iter(plans.jobs_of("smoke")))))
+    seed = adv.Streams(maker.config.pretrain.seed).number("clusters")
+    whole = adv.pseudo_labels(adv.extract_features(encoder, images.x), counts, seed=seed)
     assert torch.equal(maker.labels("preset", counts), whole)
     assert torch.equal(maker.labels("preset", counts[1:2]), whole[:, 1:2])
     assert maker.labels("own", counts) is None

@@ -46,8 +46,8 @@ class Clock:
         batch, state = self.train[: settings.batch_size], self.start(job)
         step = self.step(str({**vars(settings), "seed": 0}), lambda: adv.finetune_step(state, batch.x, batch.y))
         training = settings.epochs * job.tuning.share * (len(self.train) / settings.batch_size) * step
-        if job.tuning.checked:
-            return training + self.autoattack(job, CHECKED) + self.forwards(job, REPORT * REPORTED)
+        if job.tuning.checked:  # with another encoder's, to transfer from
+            return 2 * training + self.autoattack(job, CHECKED) + self.forwards(job, REPORT * REPORTED)
         images = (job.config.data.test or 10_000) + (POINTS * ON if job.tuning.whole else 0)
         return training + self.forwards(job, PGD20 * images)
 
@@ -55,8 +55,8 @@ class Clock:
         return self.forwards(job, (FIRST + LEFT * sum(OTHERS)) * images)
 
     def forwards(self, job: Job, count: float) -> float:
-        some, state = self.train[:250], self.start(job)
-        return count * self.step("forward", lambda: adv.standard_accuracy(state.classifier, some.x, some.y)) / len(some)
+        some, model = self.train[:250], self.start(job).classifier
+        return count * self.step("forward", lambda: adv.standard_accuracy(model, some.x, some.y)) / len(some)
 
     def start(self, job: Job) -> adv.FinetuneState:
         encoder = adv.PretrainState.start(job.config, device=self.device).encoder

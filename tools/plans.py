@@ -20,9 +20,9 @@ HIDDEN = ("seed", "epochs", "milestones", "batch_size")
 class Tuning:
     """One fine-tuning and its scores: what differs from the preset's protocol, and the share of labels it has.
 
-    whole: also scored by AutoAttack and while it trains, and its head is kept; keep: and its encoder, where fine-tuning
-    changed that. checked: scored by AutoAttack and the robustness report instead, with transfer from SimCLR (to SimCLR
-    from AdvCL).
+    whole: also scored by AutoAttack and while it trains, and a head on a kept encoder is kept; keep: and one on an
+    encoder that fine-tuning changed, with that encoder. checked: scored by AutoAttack and the robustness report
+    instead, with transfer from SimCLR (to SimCLR from AdvCL).
     """
 
     protocol: str
@@ -77,7 +77,7 @@ NO_HIGH = Run("AdvCL without the high-frequency view", {"high_view": False})
 def runs_of(preset: str) -> Iterator[Run]:
     """The runs behind the notebooks, those that readers most want first; SimCLR also makes AdvCL's pseudo-labels."""
     if preset == "budget":  # another scale of what `cifar` makes, by its name too; its encoders are 22 MB each
-        yield from (replace(run, name=f"{run.name}, ResNet-18", kept=False) for run in photographs(preset))
+        yield from (replace(run, name=f"{run.name} (ResNet-18)", kept=False) for run in photographs(preset))
     else:
         yield from photographs(preset) if preset == "cifar" else made_up(preset)
 
@@ -95,7 +95,7 @@ def photographs(preset: str) -> Iterator[Run]:
     yield Run(IMAGENET, {}, (*whole, CHECK), labels="release")
     for run in (NO_LABELS, NO_HIGH):
         yield replace(run, tunings=whole)
-    yield Run("AdvCL in float32", {"precision": "float32"}, labels="preset")
+    yield Run("AdvCL in float32", {"precision": "float32"}, labels="preset", kept=False)
     for seed in SEEDS[1:]:
         for run in (Run("SimCLR", {"method": "simclr"}), Run("AdvCL"), NO_LABELS, NO_HIGH):
             yield replace(run, changes=run.changes | {"seed": seed}, kept=False)

@@ -1,10 +1,11 @@
 """Make every committed card, encoder, head and training history of a preset again (tools/plans.py lists them).
 
-    python tools/reproduce.py teach|cifar|budget [--plan] [--only NAME ...] [--protocols NAME ...] [--seeds 0 ...]
+    python tools/reproduce.py teach|cifar|budget [--plan] [--again] [--only NAME ...] [--protocols NAME ...] [--seeds 0]
 
 Prints first what is to do and how long it should take here, from a few steps of each kind. Goes on where it was broken
 off: finished encoders are opened, finished cards left alone, and a training or an AutoAttack continues from its file in
-runs/. To make something again, delete it here and in runs/. AutoAttack, which takes longest, comes last.
+runs/. With --again, cards are made again from what runs/ and data/checkpoints have; to make something from nothing,
+delete it there. AutoAttack, which takes longest, comes last.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tqdm.auto import tqdm
 
 import advcl_nb as adv
 from advcl_nb.cards import named_file, score_fields
+from advcl_nb.config import PROTOCOLS
 
 PGD20 = adv.Linf(8 / 255, 2 / 255, 20)
 ATTACKED = 1000  # test images for AutoAttack
@@ -56,15 +58,14 @@ class Maker:
             return adv.load_release_pseudo_labels(counts=counts)
         if kind == "own":
             return None
-        images, settings = self.images(self.config.data), self.config.pretrain
-        encoder = adv.open_or_train(self.simclr, images, device=self.device)
-        features = adv.extract_features(encoder, images.x)
-        return adv.pseudo_labels(features, counts, seed=adv.Streams(settings.seed).number("clusters"))
+        simclr = next(job for job in jobs_of(self.preset) if job.config.pretrain == self.simclr)
+        features = adv.extract_features(self.encoder(simclr).encoder, self.images(simclr.config.data).x)
+        return adv.pseudo_labels(features, counts, seed=adv.Streams(self.simclr.seed).number("clusters"))
 
     @property
-    def simclr(self) -> adv.Config:
+    def simclr(self) -> adv.PretrainConfig:
         """The preset's SimCLR."""
-        return replace(self.config, pretrain=replace(self.config.pretrain, method="simclr"))
+        return replace(self.config.pretrain, method="simclr")
 
     def path(self, job: Job) -> Path:
         """Where the job's encoder is, or will be."""
@@ -74,20 +75,11 @@ class Maker:
         labels = self.labels(job.run.labels, job.config.model.cluster_counts)
         return CHECKPOINTS / f"{adv.run_name(job.config, images, labels)}.pt"
 
-    def is_pretrained(self, job: Job) -> bool:
-        """Whether the encoder is there; makes no pseudo-labels to find out."""
-        unknown = job.run.kept and job.run.labels == "preset"
-        if unknown and adv.find_run(adv.run_name(self.simclr, self.images(self.config.data))) is None:
-            return False
-        return self.path(job).is_file()
-
     def card(self, job: Job) -> adv.Card | None:
         """The card of this job, if it is there, and the encoder with it where that is kept."""
-        encoder = None
-        if job.run.kept:
-            if not self.is_pretrained(job):
-                return None
-            encoder = named_file(self.path(job))
+        if job.run.kept and not self.path(job).is_file():
+            return None
+        encoder = named_file(self.path(job)) if job.run.kept else None
         for card in adv.read_cards():
             same = (card.title, card.protocol, card.transfer_to, card.checkpoint) == (*job.identity, encoder)
             same = same and (len(card.curve) > 0 or not job.tuning.whole)
@@ -106,16 +98,17 @@ class Maker:
             adv.save_encoder(adv.load_encoder(trained), path, config=job.config, history=adv.load_history(trained))
         return Trained(adv.load_encoder(path, device=self.device), path, adv.load_history(path)[-1]["seconds"])
 
+    def tuned(self, job: Job) -> Path:
+        """Where the fine-tuning of the job's encoder is kept; that of another encoder under its name is another."""
+        return RUNS / f"{self.path(job).stem}-{job.key}-{named_file(self.path(job))['sha256'][:10]}.pt"
+
     def tune(self, job: Job) -> tuple[adv.FinetuneState, adv.Images]:
         """Fine-tune a copy of the encoder, from where it was broken off; a whole job is scored as it goes."""
-        trained = self.encoder(job)
-        weights = named_file(trained.path)["sha256"][:10]  # another encoder under this name is another fine-tuning
-        file = RUNS / f"{trained.path.stem}-{job.key}-{weights}.pt"
+        trained, file = self.encoder(job), self.tuned(job)
         train, test = (images.to(self.device) for images in adv.load_data(job.data))
         train = train.subset(round(job.tuning.share * len(train)), seed=0) if job.tuning.share < 1 else train
-        if file.is_file():
-            state = adv.load(file, device=self.device)
-        else:
+        state = adv.load(file, device=self.device) if file.is_file() else None
+        if state is None or job.tuning.whole and "SA" not in state.history[-1]:  # it was not scored as it went
             state = adv.FinetuneState.start(job.settings, trained.encoder, len(train.classes), device=self.device)
         state.classifier.to(memory_format=torch.channels_last)  # the same but for last digits, and faster on a CPU
         steps = job.settings.epochs * math.ceil(len(train) / job.settings.batch_size)
@@ -139,17 +132,14 @@ class Maker:
         if not job.run.kept:
             found += f": {command(self.preset, job)}"
         told = {"seconds": trained.seconds, "checkpoint": trained.path if job.run.kept else None, "head": head}
-        told |= {
-            "note": job.note + found,
-            "curve": curve_of(state, len(test[:ON])),
-            "transfer_to": job.tuning.transfer_to,
-        }
-        adv.write_card(adv.make_card(job.config, job.tuning.protocol, scores, **told))
+        told |= {"note": job.note + found, "transfer_to": job.tuning.transfer_to}
+        curve = curve_of(state, len(test[:ON]))
+        adv.write_card(adv.make_card(job.config, job.tuning.protocol, scores, curve=curve, **told))
 
     def keep(self, job: Job, trained: Trained, state: adv.FinetuneState) -> Path | None:
         """Write the head, and the encoder too where it was changed and the job says so; both are scored as written."""
         changed = job.settings.trains_encoder
-        if not job.tuning.whole or changed and not (job.tuning.keep and job.run.kept):
+        if not (job.tuning.whole and job.run.kept) or changed and not job.tuning.keep:
             return None
         stem, encoder = f"{trained.path.stem}-{job.tuning.protocol}", trained.path
         if changed:
@@ -166,7 +156,7 @@ class Maker:
         start = adv.FinetuneState.start(job.settings, encoder, len(test.classes), device=self.device)
         for _ in adv.finetune_epochs(start, self.images(job.config.data)):
             pass
-        attacked = self.autoattack(job, classifier, test[:CHECKED])
+        attacked = self.autoattack(job, classifier.folded(), test[:CHECKED])
         some, generator = test[:REPORTED], adv.Streams(job.settings.seed)("eval")
         report = adv.robustness_report(
             classifier, some.x, some.y, epsilon=PGD20.epsilon, generator=generator, transfer_from=start.classifier
@@ -176,19 +166,22 @@ class Maker:
 
     def attack(self, job: Job) -> None:
         """Add AutoAttack's score to a whole job's card."""
-        card = self.card(job)
-        test, here = adv.load_data(job.data)[1], card.head is not None and job.run.kept
-        model = adv.load_classifier(card, device=self.device) if here else self.tune(job)[0].classifier
-        model = model.to(memory_format=torch.channels_last)
-        again = standard_scores(job, model, test.to(self.device))
-        if again != card.scored[:2]:
-            raise SystemExit(f"{job}: expected {card.scored[:2]}, as its card, got {again}. Delete the card.")
-        folded = model.folded().to(memory_format=torch.channels_last)
-        score = self.autoattack(job, folded, test.to(self.device)[:ATTACKED])
+        card, test = self.card(job), adv.load_data(job.data)[1].to(self.device)
+        if card.head:
+            model = adv.load_classifier(card, device=self.device)
+        else:  # where runs/ has lost it, it is made again: its scores may then differ by an image or two
+            state, _ = self.tune(job)
+            model, scores = (
+                state.classifier,
+                [score_fields(score) for score in standard_scores(job, state.classifier, test)],
+            )
+            card = replace(card, scores=scores, curve=curve_of(state, len(test[:ON])))
+        score = self.autoattack(job, model.folded(), test[:ATTACKED])
         adv.write_card(replace(card, scores=[*card.scores, score_fields(score)]))
 
     def autoattack(self, job: Job, model: adv.Classifier, images: adv.Images) -> adv.AutoAttackScore:
         RUNS.mkdir(exist_ok=True)
+        model = model.to(memory_format=torch.channels_last)
         weights = hashlib.sha256(b"".join(w.cpu().numpy().tobytes() for w in model.state_dict().values())).hexdigest()
         file = RUNS / f"{self.path(job).stem}-{job.key}-{len(images)}-{weights[:10]}.autoattack.json"
         score = adv.autoattack_accuracy(model, images.x, images.y, epsilon=PGD20.epsilon, seed=0, state_path=file)
@@ -204,7 +197,7 @@ def settings_of(config: adv.Config, job: Job) -> tuple:
 def command(preset: str, job: Job) -> str:
     """How to make a job's encoder and card again."""
     told = f"python tools/reproduce.py {preset} --only {shlex.quote(job.run.name)} --protocols {job.tuning.protocol}"
-    return f"{told} --seeds {job.config.pretrain.seed}"
+    return f"{told} --seeds {job.config.pretrain.seed} --again"
 
 
 def standard_scores(job: Job, model: adv.Classifier, images: adv.Images) -> list[adv.Score]:
@@ -229,8 +222,9 @@ def main() -> None:
     parser.add_argument("preset", choices=("smoke", "teach", "cifar", "budget"))
     parser.add_argument("--plan", action="store_true", help="print the plan and its time, and stop")
     parser.add_argument("--only", nargs="*", help="names of runs, as the cards' notes have them")
-    parser.add_argument("--protocols", nargs="*", help="protocols to score; all by default")
+    parser.add_argument("--protocols", nargs="*", choices=PROTOCOLS, help="protocols to score; all by default")
     parser.add_argument("--seeds", nargs="*", type=int, help="seeds of pretraining; all by default")
+    parser.add_argument("--again", action="store_true", help="make also what has a card")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     maker = Maker(options.preset, options.device)
@@ -241,37 +235,47 @@ def main() -> None:
         and job.tuning.protocol in (options.protocols or [job.tuning.protocol])
         and job.config.pretrain.seed in (options.seeds or [job.config.pretrain.seed])
     ]
-    if not jobs:
-        parser.error(f"expected a run of {', '.join(dict.fromkeys(job.run.name for job in jobs_of(options.preset)))}")
-    print_plan(maker, jobs)
+    names = dict.fromkeys(job.run.name for job in jobs_of(options.preset))
+    if not jobs or not set(options.only or []) <= set(names):
+        parser.error(f"expected a run of {', '.join(names)}, and a protocol and a seed that it has")
+    if Path.cwd() != adv.data.project_folder():
+        parser.error(f"expected to be started in {adv.data.project_folder()}, got {Path.cwd()}")
+    print_plan(maker, jobs, again=options.again)
     if options.plan:
         return
     for job in jobs:
-        if maker.card(job) is None:
+        if options.again or maker.card(job) is None:
             maker.make(job)
     for job in jobs:
         if job.tuning.whole and not has_autoattack(maker.card(job)):
             maker.attack(job)
 
 
-def print_plan(maker: Maker, jobs: list[Job]) -> None:
+def print_plan(maker: Maker, jobs: list[Job], *, again: bool = False) -> None:
     """Print what is to do, and the hours that it should take on this machine."""
     clock, total, planned = Clock(maker.images(maker.config.data), maker.device), 0.0, set()
     for job in jobs:
-        card, parts = maker.card(job), {}
+        card, parts = None if again else maker.card(job), {}
+        attacked = has_autoattack(card) or not job.tuning.whole
+        wanted = card is None or not (attacked or card.head or is_tuned(maker, job))
         run = job.run.name, job.config.data.name, job.config.pretrain.seed
-        if card is None and run not in planned and not maker.is_pretrained(job):
+        if wanted and run not in planned and not maker.path(job).is_file():
             planned.add(run)
             parts["pretrain"] = clock.pretraining(job)
-        if card is None:
+        if wanted:
             parts["fine-tune and score"] = clock.tuning(job)
-        if job.tuning.whole and not has_autoattack(card):
+        if not attacked:
             parts["AutoAttack"] = clock.autoattack(job, ATTACKED)
         total += sum(parts.values())
         if parts:
             told = ", ".join(f"{part} {seconds / 60:.0f} min" for part, seconds in parts.items())
             print(f"{job}: {told}", flush=True)
     print(f"{len(jobs)} cards; about {total / 3600:.1f} hours to do, on {adv.cards.hardware()}", flush=True)
+
+
+def is_tuned(maker: Maker, job: Job) -> bool:
+    """Whether the job's fine-tuning is still in runs/."""
+    return maker.path(job).is_file() and maker.tuned(job).is_file()
 
 
 if __name__ == "__main__":

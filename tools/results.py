@@ -56,7 +56,7 @@ def checked_table(cards: adv.Cards) -> str:
     rows = [CHECKED_HEADER]
     for card in sorted(cards, key=lambda card: (card.data == "shapes", card.note)):
         if CHECKED in card.note:
-            encoder, found = card.note.split(CHECKED)
+            encoder, found = card.note.split(": python ")[0].split(CHECKED)
             data = "shapes (made up)" if card.data == "shapes" else card.data
             scores = [score_of(card, start) for start in (None, "PGD-20", "worst", "AutoAttack")]
             values = [f"{100 * score.value:.1f} ({score.n})" for score in scores]

@@ -28,7 +28,7 @@ def show_effects(effects: Mapping[str, Effect], *, margin: float = 0.0, title: s
     picture, (axes,) = figure(WIDTH, 0.9 + 0.42 * len(effects))
     for place, found in enumerate(effects.values()):
         verdict = found.verdict(margin)
-        color = COLORS.get(verdict.removesuffix(" by one seed"), PALETTE[7])
+        color = COLORS.get(verdict.split(" by one ")[0], PALETTE[7])
         axes.plot([100 * found.low, 100 * found.high], [place, place], color=color, linewidth=2.5)
         axes.plot(100 * found.value, place, "o", color=color, markersize=7)
         seeds = "" if found.pairs == 1 else f", {found.behind}"
