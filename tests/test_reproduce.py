@@ -124,7 +124,7 @@ def test_an_encoder_that_is_not_kept_leaves_a_card_with_the_command_that_makes_i
     job = plans.Job(plans.config_with(plans.config_of("smoke", run), tuning), run, tuning)
     maker.make(job)
     card = maker.card(job)
-    told = "python tools/reproduce.py smoke --only 'SimCLR, a try' --protocols SLF --seeds 1 --again"
+    told = "python tools/reproduce.py smoke --only 'SimCLR, a try' --protocols SLF --seeds 1 --data shapes --again"
     assert card.checkpoint is None and card.note == f"SimCLR, a try: {told}" and card.title == "SimCLR, a try"
     assert not list(Path("data/checkpoints").iterdir())
     assert list(adv.scores_of([card], "SimCLR, a try", "SLF", "SA", data="shapes")) == [(1, 1)]
@@ -174,7 +174,7 @@ def test_a_fine_tuning_that_was_not_scored_as_it_went_is_made_again_for_a_whole_
 def test_names_and_folders_that_do_not_fit_are_refused(project, capsys, monkeypatch):
     for arguments, words in (
         (["--only", "SimCLR", "AdvLC"], "expected a run of SimCLR, AdvCL"),
-        (["--seeds", "7"], "a seed"),
+        (["--seeds", "7"], "seed and data"),
     ):
         monkeypatch.setattr(sys, "argv", ["reproduce.py", "smoke", *arguments])
         with pytest.raises(SystemExit):

@@ -21,8 +21,9 @@ class Tuning:
     """One fine-tuning and its scores: what differs from the preset's protocol, and the share of labels it has.
 
     whole: also scored by AutoAttack and while it trains, and a head on a kept encoder is kept; keep: and one on an
-    encoder that fine-tuning changed, with that encoder. checked: scored by AutoAttack and the robustness report
-    instead, with transfer from SimCLR (to SimCLR from AdvCL).
+    encoder that fine-tuning changed, with that encoder. all_test: scored on every test image, however many the preset
+    takes. checked: scored by AutoAttack and the robustness report instead, with transfer from SimCLR (to SimCLR from
+    AdvCL).
     """
 
     protocol: str
@@ -31,6 +32,7 @@ class Tuning:
     transfer_to: str | None = None
     whole: bool = False
     keep: bool = False
+    all_test: bool = False
     checked: bool = False
 
     @property
@@ -59,7 +61,7 @@ class Run:
 
 def protocols(*names: str, seeds: tuple[int, ...] = (0,), **options) -> tuple[Tuning, ...]:
     """A tuning for each protocol and seed; `options` are a Tuning's, or changes to the protocol's settings."""
-    own = {name: options.pop(name) for name in ("share", "transfer_to", "whole", "keep") if name in options}
+    own = {name: options.pop(name) for name in ("share", "transfer_to", "whole", "keep", "all_test") if name in options}
     return tuple(Tuning(name, ({"seed": seed} if seed else {}) | options, **own) for name in names for seed in seeds)
 
 
@@ -86,10 +88,11 @@ def photographs(preset: str) -> Iterator[Run]:
     """CIFAR-10: the claims of both papers; then more seeds for those that decide, CIFAR-100, and two sweeps."""
     few = FEW.get(preset, {"share": 0.1})
     trio = protocols("CE", "SupCon", "Core", seeds=SEEDS) + protocols("CE", "SupCon", "Core", seeds=SEEDS, **few)
-    whole, moved = protocols("SLF", "ALF", "AFF", whole=True), protocols("SLF", transfer_to="cifar100")
-    both = protocols("AdvCore", whole=True)
+    every = {"whole": True, "all_test": True}
+    whole, moved = protocols("SLF", "ALF", "AFF", **every), protocols("SLF", transfer_to="cifar100")
+    both = protocols("AdvCore", **every)
     yield Run("SimCLR", {"method": "simclr"}, (*whole, *both, *trio, *moved, CHECK))
-    headline = protocols("SLF", "ALF", whole=True) + protocols("AFF", whole=True, keep=True)
+    headline = protocols("SLF", "ALF", **every) + protocols("AFF", keep=True, **every)
     yield Run("AdvCL", {}, (*headline, *both, *protocols("CE", "Core"), *moved, CHECK))
     yield Run("ACL", {"method": "acl"}, (*whole, *protocols("CE", "Core"), *moved, CHECK))
     yield Run(IMAGENET, {}, (*whole, CHECK), labels="release")
@@ -98,8 +101,9 @@ def photographs(preset: str) -> Iterator[Run]:
     yield Run("AdvCL in float32", {"precision": "float32"}, labels="preset", kept=False)
     for seed in SEEDS[1:]:
         for run in (Run("SimCLR", {"method": "simclr"}), Run("AdvCL"), NO_LABELS, NO_HIGH):
-            yield replace(run, changes=run.changes | {"seed": seed}, kept=False)
-    hundred = protocols("SLF", whole=True) + protocols("SLF", transfer_to="cifar10")
+            tunings = protocols("SLF", all_test=True)
+            yield replace(run, changes=run.changes | {"seed": seed}, tunings=tunings, kept=False)
+    hundred = protocols("SLF", **every) + protocols("SLF", transfer_to="cifar10")
     for name, method in (("SimCLR", "simclr"), ("AdvCL", "advcl"), ("ACL", "acl")):
         yield Run(name, {"method": method, "name": "cifar100"}, hundred)
     yield from sweeps()
@@ -107,11 +111,12 @@ def photographs(preset: str) -> Iterator[Run]:
 
 def sweeps(epochs: int = 3, counts: tuple[int, ...] = (2, 10, 50, 100, 500)) -> Iterator[Run]:
     """The radius of the high view with all K together, and each K alone; few epochs, and all test images."""
-    short = {"epochs": epochs, "test": None}
+    tunings = protocols("SLF", all_test=True)
     told = {f"radius={radius}": {"cluster_counts": counts, "radius": float(radius)} for radius in (0, 4, 8, 12, 16)}
     told |= {f"K={count}": {"cluster_counts": (count,)} for count in counts}
     for name, changes in told.items():
-        yield Run(f"AdvCL, {epochs} epochs, {name}", short | changes, labels="preset", kept=False)
+        changes = {"epochs": epochs} | changes
+        yield Run(f"AdvCL, {epochs} epochs, {name}", changes, tunings, labels="preset", kept=False)
 
 
 def made_up(preset: str) -> Iterator[Run]:
@@ -194,7 +199,7 @@ def config_of(preset: str, run: Run) -> adv.Config:
     """The preset with the run's changes; the seed also goes to fine-tuning."""
     config, changes = adv.preset(preset), dict(run.changes)
     own = lambda *names: {name: changes.pop(name) for name in names if name in changes}  # noqa: E731
-    data, model = replace(config.data, **own("name", "test")), replace(config.model, **own("cluster_counts"))
+    data, model = replace(config.data, **own("name")), replace(config.model, **own("cluster_counts"))
     views = replace(config.pretrain.views, **own("radius"))
     seed = changes.get("seed", 0)
     finetune = {name: replace(settings, seed=seed) for name, settings in config.finetune.items()}
@@ -204,5 +209,6 @@ def config_of(preset: str, run: Run) -> adv.Config:
 
 def config_with(config: adv.Config, tuning: Tuning) -> adv.Config:
     """The run's config with the tuning's changes in its protocol."""
+    data = replace(config.data, test=None) if tuning.all_test else config.data
     settings = replace(config.finetune[tuning.protocol], **tuning.changes)
-    return replace(config, finetune=dict(config.finetune) | {tuning.protocol: settings})
+    return replace(config, data=data, finetune=dict(config.finetune) | {tuning.protocol: settings})

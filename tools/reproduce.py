@@ -1,6 +1,7 @@
 """Make every committed card, encoder, head and training history of a preset again (tools/plans.py lists them).
 
-    python tools/reproduce.py teach|cifar|budget [--plan] [--again] [--only NAME ...] [--protocols NAME ...] [--seeds 0]
+    python tools/reproduce.py teach|cifar|budget [--plan] [--again]
+        [--only NAME ...] [--protocols NAME ...] [--seeds 0 ...] [--data NAME ...]
 
 Prints first what is to do and how long it should take here, from a few steps of each kind. Goes on where it was broken
 off: finished encoders are opened, finished cards left alone, and a training or an AutoAttack continues from its file in
@@ -169,13 +170,12 @@ class Maker:
         card, test = self.card(job), adv.load_data(job.data)[1].to(self.device)
         if card.head:
             model = adv.load_classifier(card, device=self.device)
-        else:  # where runs/ has lost it, it is made again: its scores may then differ by an image or two
-            state, _ = self.tune(job)
-            model, scores = (
-                state.classifier,
-                [score_fields(score) for score in standard_scores(job, state.classifier, test)],
-            )
-            card = replace(card, scores=scores, curve=curve_of(state, len(test[:ON])))
+        else:
+            lost, (state, _) = not is_tuned(self, job), self.tune(job)
+            model = state.classifier
+            if lost:  # and made again: its scores may differ by an image or two
+                scores = [score_fields(score) for score in standard_scores(job, model, test)]
+                card = replace(card, scores=scores, curve=curve_of(state, len(test[:ON])))
         score = self.autoattack(job, model.folded(), test[:ATTACKED])
         adv.write_card(replace(card, scores=[*card.scores, score_fields(score)]))
 
@@ -197,7 +197,7 @@ def settings_of(config: adv.Config, job: Job) -> tuple:
 def command(preset: str, job: Job) -> str:
     """How to make a job's encoder and card again."""
     told = f"python tools/reproduce.py {preset} --only {shlex.quote(job.run.name)} --protocols {job.tuning.protocol}"
-    return f"{told} --seeds {job.config.pretrain.seed} --again"
+    return f"{told} --seeds {job.config.pretrain.seed} --data {job.config.data.name} --again"
 
 
 def standard_scores(job: Job, model: adv.Classifier, images: adv.Images) -> list[adv.Score]:
@@ -224,6 +224,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of runs, as the cards' notes have them")
     parser.add_argument("--protocols", nargs="*", choices=PROTOCOLS, help="protocols to score; all by default")
     parser.add_argument("--seeds", nargs="*", type=int, help="seeds of pretraining; all by default")
+    parser.add_argument("--data", nargs="*", help="sets of pretraining; all by default")
     parser.add_argument("--again", action="store_true", help="make also what has a card")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
@@ -234,10 +235,11 @@ def main() -> None:
         if job.run.name in (options.only or [job.run.name])
         and job.tuning.protocol in (options.protocols or [job.tuning.protocol])
         and job.config.pretrain.seed in (options.seeds or [job.config.pretrain.seed])
+        and job.config.data.name in (options.data or [job.config.data.name])
     ]
     names = dict.fromkeys(job.run.name for job in jobs_of(options.preset))
     if not jobs or not set(options.only or []) <= set(names):
-        parser.error(f"expected a run of {', '.join(names)}, and a protocol and a seed that it has")
+        parser.error(f"expected a run of {', '.join(names)}, and a protocol, seed and data that it has")
     if Path.cwd() != adv.data.project_folder():
         parser.error(f"expected to be started in {adv.data.project_folder()}, got {Path.cwd()}")
     print_plan(maker, jobs, again=options.again)
