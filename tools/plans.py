@@ -98,11 +98,11 @@ def photographs(preset: str) -> Iterator[Run]:
     yield Run(IMAGENET, {}, (*whole, CHECK), labels="release")
     for run in (NO_LABELS, NO_HIGH):
         yield replace(run, tunings=whole)
-    yield Run("AdvCL in float32", {"precision": "float32"}, labels="preset", kept=False)
+    plain = protocols("SLF", all_test=True)
+    yield Run("AdvCL in float32", {"precision": "float32"}, plain, labels="preset", kept=False)
     for seed in SEEDS[1:]:
         for run in (Run("SimCLR", {"method": "simclr"}), Run("AdvCL"), NO_LABELS, NO_HIGH):
-            tunings = protocols("SLF", all_test=True)
-            yield replace(run, changes=run.changes | {"seed": seed}, tunings=tunings, kept=False)
+            yield replace(run, changes=run.changes | {"seed": seed}, tunings=plain, kept=False)
     hundred = protocols("SLF", **every) + protocols("SLF", transfer_to="cifar10")
     for name, method in (("SimCLR", "simclr"), ("AdvCL", "advcl"), ("ACL", "acl")):
         yield Run(name, {"method": method, "name": "cifar100"}, hundred)
