@@ -238,7 +238,9 @@ def test_a_committed_card_holds(path):
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_the_encoder_of_a_committed_card_is_the_one_that_was_scored(path):
     card = cards.Card(**json.loads(path.read_text()))
-    assert card.checkpoint is not None, "expected every committed result to name its encoder"
+    if card.checkpoint is None:  # then the note ends in the command that makes it, and test_reproduce.py reads that
+        assert ": python tools/reproduce.py " in card.note
+        return
     file = ROOT / "data" / "checkpoints" / card.checkpoint["file"]
     assert hashlib.sha256(file.read_bytes()).hexdigest() == card.checkpoint["sha256"]
     content = torch.load(file, weights_only=True)

@@ -143,6 +143,26 @@ def test_an_encoder_that_is_not_kept_leaves_a_card_with_the_command_that_makes_i
     assert [replace(c, seconds=0.0) for c in adv.read_cards()] == [replace(card, seconds=0.0)]
 
 
+UNKEPT = [card for card in adv.read_cards(ROOT / "data" / "results") if card.checkpoint is None]
+
+
+@pytest.mark.parametrize("card", UNKEPT, ids=lambda card: f"{card.title}, {card.protocol}, {card.seed}")
+def test_the_command_in_a_committed_note_chooses_the_cards_own_job(card):
+    _, told = card.note.split(": ")
+    preset, *options = shlex.split(told.removeprefix("python tools/reproduce.py "))
+    only, protocol, seed, data = (
+        options[options.index(f"--{name}") + 1] for name in ("only", "protocols", "seeds", "data")
+    )
+    (job,) = [
+        job
+        for job in plans.jobs_of(preset)
+        if (job.run.name, job.tuning.protocol, str(job.config.pretrain.seed), job.config.data.name)
+        == (only, protocol, seed, data)
+    ]
+    assert reproduce.settings_of(card.settings, job) == reproduce.settings_of(job.config, job)
+    assert (card.title, card.protocol, card.transfer_to) == job.identity and not job.run.kept
+
+
 def test_a_whole_result_on_an_encoder_that_is_not_kept(maker, capsys):
     run = replace(RUN, kept=False)
     job = plans.Job(plans.config_with(plans.config_of("smoke", run), TUNINGS[0]), run, TUNINGS[0])
