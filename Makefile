@@ -35,7 +35,7 @@ data: $(READY)  ## download CIFAR-10 and CIFAR-100 into $ADVCL_DATA, or else dat
 	$(BIN)/python -c 'import advcl_nb as adv; \
 	[print(name, adv.load_images(name, "train", download=True)) for name in ("cifar10", "cifar100")]'
 
-reproduce: $(READY)  ## make every committed card and encoder of PRESET (teach, cifar or budget) again, with a plan first
+reproduce: $(READY)  ## make what is missing of the cards and encoders of PRESET (teach, cifar or budget), with a plan first
 	$(BIN)/python tools/reproduce.py $(PRESET)
 
 outputs: $(READY)  ## execute the notebooks with teach and keep the outputs in them, ready to commit

@@ -1,4 +1,4 @@
-"""Make every committed card, encoder, head and training history of a preset again (tools/plans.py lists them).
+"""Make what is missing of a preset's cards, encoders, heads and training histories (tools/plans.py lists them).
 
     python tools/reproduce.py teach|cifar|budget [--plan] [--again]
         [--only NAME ...] [--protocols NAME ...] [--seeds 0 ...] [--data NAME ...]
