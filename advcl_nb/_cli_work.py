@@ -178,6 +178,7 @@ def card_of(command: Finetune, source: Path, scores: list[dict]) -> Card:
         checkpoint=source if source.parent == project_folder() / "data" / "checkpoints" else None,
         transfer_to=moved,
         note=", ".join([command.note] * bool(command.note) + changed),
+        device=command.computing.device,
     )
 
 

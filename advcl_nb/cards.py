@@ -110,12 +110,12 @@ class Cards(list):
 def make_card(
     config: Config, protocol: str, scores: Sequence[Score] | RobustnessReport, *,
     seconds: float, checkpoint: Path | None, head: Path | None = None, curve: Sequence[Mapping[str, float]] = (),
-    transfer_to: str | None = None, note: str = "",
+    transfer_to: str | None = None, note: str = "", device: str | torch.device = "cpu",
 ) -> Card:  # fmt: skip
-    """Make the card of a result, with the versions and the hardware of this process filled in.
+    """Make the card of a result, with the versions of this process and the name of the device filled in.
 
     scores: a list of Score, or a whole `RobustnessReport`. transfer_to: the set fine-tuned on and scored, where it is
-    not the config's.
+    not the config's. device: where it was computed.
     """
     require_is(config, "config", Config)
     require_one_of(protocol, "protocol", tuple(config.finetune))
@@ -132,7 +132,7 @@ def make_card(
         seconds=round(seconds, 1),
         epochs=config.pretrain.epochs,
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        hardware=hardware(),
+        hardware=hardware(device),
         checkpoint=checkpoint and named_file(checkpoint),
         head=head and named_file(head),
         curve=tuple(dict(point) for point in curve),
@@ -170,10 +170,10 @@ def results_folder() -> Path:
     return project_folder() / "data" / "results"
 
 
-def hardware() -> str:
-    """Name the processor that this process computes on and how many threads it uses."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def hardware(device: str | torch.device = "cpu") -> str:
+    """Name a GPU, or the processor and how many threads this process uses on it."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")  # Linux alone has it
     match = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.is_file() else None
     return f"{match[1] if match else platform.machine()}, {torch.get_num_threads()} thread(s)"

@@ -41,8 +41,8 @@ UNUSED = {  # fields of PretrainConfig that a method does not read, so that they
 def save(state: PretrainState | FinetuneState, path: str | Path) -> Path:
     """Write a run to one file: all or nothing, also when the process dies. Returns the path.
 
-    The file holds tensors and plain types only. `load` rebuilds the run, and what it then does is bit for bit what
-    the uninterrupted run would have done. A run that has diverged is refused, so that the last good file stays.
+    The file holds tensors and plain types only. `load` rebuilds the run, and what it then does is, on a CPU bit for
+    bit, what the uninterrupted run would have done. A run that has diverged is refused: the last good file stays.
     """
     require_is(state, "state", (PretrainState, FinetuneState))
     model = state.model if isinstance(state, PretrainState) else state.classifier

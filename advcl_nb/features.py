@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.backends import cudnn
 from tqdm.auto import tqdm
 
 from advcl_nb._batched import check_encoder, check_images
@@ -28,9 +30,22 @@ def extract_features(encoder: Encoder, images: Tensor, *, branch: str | None = N
     leave [0, 1] a little, as filtered images do; ValueError for values beyond 2, which are not scaled.
     """
     _check_fit(encoder, images)
-    with evaluating(encoder), torch.no_grad():
+    with evaluating(encoder), torch.no_grad(), _float32_convolutions():
         bar = tqdm(images.split(BATCH), desc="features", unit="batch", leave=False, delay=2)
         return torch.cat([encoder(to_float(batch), branch) for batch in bar])
+
+
+@contextmanager
+def _float32_convolutions() -> Iterator[None]:
+    """Let a GPU convolve in float32, not in TF32, which moves features enough for k-means to number clusters anew."""
+    new = hasattr(cudnn, "conv")  # torch 2.9 and later
+    owner, name, value = (cudnn.conv, "fp32_precision", "ieee") if new else (cudnn, "allow_tf32", False)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
 
 
 def layer_features(encoder: Encoder, images: Tensor, *, branch: str | None = None) -> dict[str, Tensor]:

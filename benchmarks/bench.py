@@ -50,7 +50,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.batch = options.batch or (512 if options.device == "cuda" else 64)
-    print(f"{adv.cards.hardware()}, torch {torch.__version__}, {options.threads} threads, batch {options.batch}")
+    machine = adv.cards.hardware(options.device)
+    print(f"{machine}, torch {torch.__version__}, {options.threads} threads, batch {options.batch}")
     for part in options.parts:
         print(f"\n{part}")
         PARTS[part](options)

@@ -116,8 +116,14 @@ def test_a_write_that_fails_leaves_the_old_card_whole_and_no_other(tmp_path, mon
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
 
 
+def test_a_card_names_the_device_that_was_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"a GPU, {device}")
+    assert card(device="cuda:1").hardware == "a GPU, cuda:1"
+    assert card().hardware.endswith("thread(s)")
+
+
 def test_hardware_is_named_where_there_is_no_cpuinfo(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(cards.platform, "machine", lambda: "arm64")
     monkeypatch.setattr(cards, "Path", lambda _: tmp_path / "none")
     assert cards.hardware() == f"arm64, {torch.get_num_threads()} thread(s)"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import normalize
+from torch.backends import cudnn
 
 import advcl_nb as adv
 from advcl_nb import features
@@ -86,6 +88,26 @@ def test_features_are_in_float32_whatever_the_pretraining(encoder):
     assert encoder.precision == torch.bfloat16
     with torch.no_grad():
         assert not torch.equal(encoder.eval()(IMAGES.x.float() / 255), expected)  # precision makes a difference
+
+
+def convolves_in_float32():
+    return cudnn.conv.fp32_precision == "ieee" if hasattr(cudnn, "conv") else not cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError])
+def test_a_gpu_convolves_in_float32_for_features_and_then_as_before(encoder, error):
+    seen = []
+
+    def look(*_):
+        seen.append(convolves_in_float32())
+        if error:
+            raise error
+
+    encoder.register_forward_hook(look)
+    before = convolves_in_float32()
+    with pytest.raises(error) if error else nullcontext():
+        adv.extract_features(encoder, IMAGES.x)
+    assert seen == [True] and convolves_in_float32() == before is False
 
 
 def test_the_global_generator_is_not_touched(encoder):

@@ -28,6 +28,8 @@ class Clock:
         for _ in range(0 if kind in self.known else 2):
             started = time.perf_counter()
             step()
+            if self.device != "cpu":
+                torch.cuda.synchronize()
             self.known[kind] = time.perf_counter() - started
         return self.known[kind]
 

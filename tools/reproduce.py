@@ -133,7 +133,7 @@ class Maker:
         if not job.run.kept:
             found += f": {command(self.preset, job)}"
         told = {"seconds": trained.seconds, "checkpoint": trained.path if job.run.kept else None, "head": head}
-        told |= {"note": job.note + found, "transfer_to": job.tuning.transfer_to}
+        told |= {"note": job.note + found, "transfer_to": job.tuning.transfer_to, "device": self.device}
         curve = curve_of(state, len(test[:ON]))
         adv.write_card(adv.make_card(job.config, job.tuning.protocol, scores, curve=curve, **told))
 
@@ -272,7 +272,7 @@ def print_plan(maker: Maker, jobs: list[Job], *, again: bool = False) -> None:
         if parts:
             told = ", ".join(f"{part} {seconds / 60:.0f} min" for part, seconds in parts.items())
             print(f"{job}: {told}", flush=True)
-    print(f"{len(jobs)} cards; about {total / 3600:.1f} hours to do, on {adv.cards.hardware()}", flush=True)
+    print(f"{len(jobs)} cards; about {total / 3600:.1f} hours to do, on {adv.cards.hardware(maker.device)}", flush=True)
 
 
 def is_tuned(maker: Maker, job: Job) -> bool:
