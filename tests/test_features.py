@@ -97,6 +97,7 @@ def convolves_in_float32():
 @pytest.mark.parametrize("error", [None, RuntimeError])
 def test_a_gpu_convolves_in_float32_for_features_and_then_as_before(encoder, error):
     seen = []
+    assert not convolves_in_float32(), "expected torch's default, TF32: then the test can tell"
 
     def look(*_):
         seen.append(convolves_in_float32())
@@ -104,10 +105,9 @@ def test_a_gpu_convolves_in_float32_for_features_and_then_as_before(encoder, err
             raise error
 
     encoder.register_forward_hook(look)
-    before = convolves_in_float32()
     with pytest.raises(error) if error else nullcontext():
         adv.extract_features(encoder, IMAGES.x)
-    assert seen == [True] and convolves_in_float32() == before is False
+    assert seen == [True] and not convolves_in_float32()
 
 
 def test_the_global_generator_is_not_touched(encoder):

@@ -28,7 +28,7 @@ class Clock:
         for _ in range(0 if kind in self.known else 2):
             started = time.perf_counter()
             step()
-            if self.device != "cpu":
+            if torch.cuda.is_available():
                 torch.cuda.synchronize()
             self.known[kind] = time.perf_counter() - started
         return self.known[kind]
