@@ -35,8 +35,9 @@ class Card:
     """One result. `data` is the pretraining set; `config` holds data, model, pretrain and finetune, whole.
 
     seconds and epochs are the pretraining's. scores: dicts of metric, attack, value (a fraction), correct, n, low and
-    high (95% Wilson). checkpoint: file name and sha256 of the encoder's file in ``data/checkpoints``; or None,
-    and then tools/reproduce.py ends the note in the command that makes it. versions, hardware: of what scored.
+    high (95% Wilson); of two of one metric the first is of more images. checkpoint: file name and sha256 of the
+    encoder's file in ``data/checkpoints``; or None, and then tools/reproduce.py ends the note in the command that makes
+    it. head: that of the linear layer's file, or None. versions, hardware: of what scored.
     """
 
     data: str
@@ -201,9 +202,10 @@ def _read_card(path: Path) -> Card:
 
 
 def _row(card: Card) -> tuple[str, ...]:
-    scores = " ".join(
-        f"{s.metric}[{s.attack}] {100 * s.value:.1f}" if s.attack else f"{s.metric} {100 * s.value:.1f}"
-        for s in card.scored
-    )
+    usual, scores = card.scored[0].n, []
+    for s in card.scored:  # how many images, where it is not as many as of the first score
+        name, images = f"{s.metric}[{s.attack}]" if s.attack else s.metric, "" if s.n == usual else f" ({s.n})"
+        scores.append(f"{name} {100 * s.value:.1f}{images}")
     target = f"{card.data}>{card.transfer_to}" if card.transfer_to else card.data
-    return target, card.method, card.protocol, str(card.seed), str(card.epochs), f"{card.share:.1%}", scores, card.note
+    seed, epochs, share, told = str(card.seed), str(card.epochs), f"{card.share:.1%}", " ".join(scores)
+    return target, card.method, card.protocol, seed, epochs, share, told, card.note

@@ -201,6 +201,8 @@ def test_cards_print_as_a_table(tmp_path):
     adv.write_card(replace(card("AFF", with_seed(12)), transfer_to="digits", note=""), tmp_path)
     header, *rows = repr(adv.read_cards(tmp_path)).splitlines()
     assert header.split() == ["data", "method", "protocol", "seed", "epochs", "share", "scores", "note"]
+    few = card(scores=[*SCORES, adv.Score("AA", 3, 10, "AutoAttack, Linf 8/255")])
+    assert repr(cards.Cards([few])).endswith("RA[PGD-20, 8/255] 43.2 AA[AutoAttack, Linf 8/255] 30.0 (10)")
     assert sorted(row.split(maxsplit=6) for row in rows) == [
         ["shapes", "advcl", "SLF", "0", "2", "0.2%", "SA 93.1 RA[PGD-20, 8/255] 43.2  first"],
         ["shapes>digits", "advcl", "AFF", "12", "2", "0.2%", "SA 93.1 RA[PGD-20, 8/255] 43.2"],

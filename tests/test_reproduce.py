@@ -103,16 +103,24 @@ def test_another_encoder_under_the_same_name_is_another_result(maker):
     assert reproduce.standard_scores(job, adv.load_classifier(card), test) == card.scored
 
 
-def test_autoattack_is_added_to_the_card_in_the_end(maker, capsys):
+def test_autoattack_is_added_to_the_card_in_the_end(maker, capsys, monkeypatch):
     job = job_of(TUNINGS[0])
     maker.make(job)
     before = maker.card(job)
-    assert not reproduce.has_autoattack(before)
+    assert reproduce.lacks(before, job) == ["RA", "AA"]
     maker.attack(job)
     after = maker.card(job)
-    assert after.scored[:2] == before.scored and (after.scored[2].metric, after.scored[2].n) == ("AA", 4)
-    assert after.scored[2].attack == "AutoAttack, Linf 8/255" and after == replace(before, scores=after.scores)
-    assert len(list(Path("data/results").glob("*.json"))) == 1
+    _, test = adv.load_data(job.data)
+    pgd20 = reproduce.standard_scores(job, adv.load_classifier(after), test[:4])[1]  # on the images that are attacked
+    assert after.scored[:3] == [*before.scored, pgd20] and (after.scored[3].metric, after.scored[3].n) == ("AA", 4)
+    assert after.scored[3].attack == "AutoAttack, Linf 8/255" and after == replace(before, scores=after.scores)
+    assert reproduce.lacks(after, job) == [] and len(list(Path("data/results").glob("*.json"))) == 1
+    adv.write_card(replace(after, scores=[*before.scores, after.scores[3]]))
+    monkeypatch.setattr(maker, "autoattack", None)
+    maker.attack(job)  # what is there is not made again
+    assert sorted(map(str, maker.card(job).scored)) == sorted(map(str, after.scored))
+    maker.make(job)  # nor lost, where the same classifier is made again
+    assert [score.metric for score in maker.card(job).scored] == ["SA", "RA", "AA", "RA"]
     capsys.readouterr()
     reproduce.print_plan(maker, [job])
     assert len(capsys.readouterr().out.splitlines()) == 1  # a job with something to do has a line of its own
@@ -169,7 +177,7 @@ def test_a_whole_result_on_an_encoder_that_is_not_kept(maker, capsys):
     maker.make(job)
     maker.attack(job)
     card = maker.card(job)
-    assert [s.metric for s in card.scored] == ["SA", "RA", "AA"] and card.curve and not card.head
+    assert [s.metric for s in card.scored] == ["SA", "RA", "RA", "AA"] and card.curve and not card.head
     assert not list(Path("data/checkpoints").iterdir())
     capsys.readouterr()
     reproduce.print_plan(maker, [job])
@@ -189,6 +197,38 @@ def test_a_fine_tuning_that_was_not_scored_as_it_went_is_made_again_for_a_whole_
     assert maker.card(job_of(TUNINGS[0])) is None
     maker.make(job_of(TUNINGS[0]))
     assert len(maker.card(job_of(TUNINGS[0])).curve) >= 2
+
+
+def test_a_curve_is_of_the_same_images_whatever_the_test_set(maker, monkeypatch):
+    scored, score = [], reproduce.standard_scores
+    monkeypatch.setattr(reproduce, "standard_scores", lambda job, model, x: scored.append(x.x) or score(job, model, x))
+    jobs = [job_of(replace(TUNINGS[0], all_test=every)) for every in (False, True)]
+    for job in jobs:  # of digits, whose parts are chosen as CIFAR's are
+        data, model = (replace(job.config.data, name="digits", size=8, train=40), replace(job.config.model, channels=1))
+        job = replace(job, config=replace(job.config, data=data, model=model))
+        maker.tune(job)
+        maker.tuned(job).unlink()
+    assert jobs[0].data.test == 100 and jobs[1].data.test is None
+    assert len(scored) == 4 and all(len(images) == 20 and torch.equal(images, scored[0]) for images in scored)
+
+
+def test_what_the_authors_labels_are_needed_for_is_left_out_where_they_are_not_here(project, capsys, monkeypatch):
+    monkeypatch.setenv("ADVCL_DATA", str(project))
+    kept = reproduce.with_labels(plans.jobs_of("cifar"))
+    assert "left out: AdvCL with the authors' pseudo-labels (ImageNet); path: expected" in capsys.readouterr().out
+    assert {job.run.name for job in plans.jobs_of("cifar")} - {job.run.name for job in kept} == {plans.IMAGENET}
+
+
+def test_the_plan_names_the_simclr_that_makes_the_pseudo_labels(maker, capsys):
+    run = plans.Run("AdvCL", {"seed": 1}, TUNINGS[:1])
+    job = plans.Job(plans.config_with(plans.config_of("smoke", run), TUNINGS[0]), run, TUNINGS[0])
+    simclr = replace(run, name="SimCLR", changes=run.changes | {"method": "simclr"}, kept=False)
+    first = plans.Job(plans.config_with(plans.config_of("smoke", simclr), TUNINGS[0]), simclr, TUNINGS[0])
+    reproduce.print_plan(maker, [job])
+    assert "SimCLR for its pseudo-labels" in capsys.readouterr().out.splitlines()[0]
+    reproduce.print_plan(maker, [first, job])
+    lines = capsys.readouterr().out.splitlines()
+    assert all("pretrain" in line and "pseudo-labels" not in line for line in lines[:2])
 
 
 def test_names_and_folders_that_do_not_fit_are_refused(project, capsys, monkeypatch):
@@ -252,6 +292,7 @@ def test_a_sweeps_pseudo_labels_are_the_presets_a_column_for_each_count(maker):
 
 def test_a_sweep_changes_one_thing_at_a_time():
     jobs = [job for job in plans.jobs_of("cifar") if " epochs, " in job.run.name]
+    assert len(jobs) == 10
     radii = [job for job in jobs if "radius=" in job.run.name]
     assert [job.config.pretrain.views.radius for job in radii] == [0, 4, 8, 12, 16]
     assert [job.config.model.cluster_counts for job in jobs if "K=" in job.run.name] == [

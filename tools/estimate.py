@@ -33,13 +33,13 @@ class Clock:
             self.known[kind] = time.perf_counter() - started
         return self.known[kind]
 
-    def pretraining(self, job: Job) -> float:
-        settings = job.config.pretrain
+    def pretraining(self, config: adv.Config) -> float:
+        settings = config.pretrain
         batch = self.train[: settings.batch_size]
-        state = adv.PretrainState.start(job.config, device=self.device)
-        labels = torch.stack([batch.y % count for count in job.config.model.cluster_counts], 1)
+        state = adv.PretrainState.start(config, device=self.device)
+        labels = torch.stack([batch.y % count for count in config.model.cluster_counts], 1)
         labels = labels if settings.uses_pseudo_labels else None
-        kind = str({**vars(settings), "seed": 0})
+        kind = str((config.model, {**vars(settings), "seed": 0}))
         step = self.step(kind, lambda: adv.pretrain_step(state, batch.x, labels))
         return settings.epochs * (len(self.train) / settings.batch_size) * step
 
@@ -58,7 +58,8 @@ class Clock:
 
     def forwards(self, job: Job, count: float) -> float:
         some, model = self.train[:250], self.start(job).classifier
-        return count * self.step("forward", lambda: adv.standard_accuracy(model, some.x, some.y)) / len(some)
+        step = self.step(str(job.config.model), lambda: adv.standard_accuracy(model, some.x, some.y))
+        return count * step / len(some)
 
     def start(self, job: Job) -> adv.FinetuneState:
         encoder = adv.PretrainState.start(job.config, device=self.device).encoder

@@ -87,14 +87,15 @@ def runs_of(preset: str) -> Iterator[Run]:
 def photographs(preset: str) -> Iterator[Run]:
     """CIFAR-10: the claims of both papers; then more seeds for those that decide, CIFAR-100, and two sweeps."""
     few = FEW.get(preset, {"share": 0.1})
-    trio = protocols("CE", "SupCon", "Core", seeds=SEEDS) + protocols("CE", "SupCon", "Core", seeds=SEEDS, **few)
     every = {"whole": True, "all_test": True}
-    whole, moved = protocols("SLF", "ALF", "AFF", **every), protocols("SLF", transfer_to="cifar100")
-    both = protocols("AdvCore", **every)
+    trio = protocols("CE", "Core", seeds=SEEDS, **every) + protocols("SupCon", seeds=SEEDS)
+    trio += protocols("CE", "SupCon", "Core", seeds=SEEDS, **few)
+    whole, moved = protocols("SLF", "ALF", "AFF", **every), protocols("SLF", transfer_to="cifar100", **every)
+    both, pair = protocols("AdvCore", **every), protocols("CE", "Core", **every)
     yield Run("SimCLR", {"method": "simclr"}, (*whole, *both, *trio, *moved, CHECK))
     headline = protocols("SLF", "ALF", **every) + protocols("AFF", keep=True, **every)
-    yield Run("AdvCL", {}, (*headline, *both, *protocols("CE", "Core"), *moved, CHECK))
-    yield Run("ACL", {"method": "acl"}, (*whole, *protocols("CE", "Core"), *moved, CHECK))
+    yield Run("AdvCL", {}, (*headline, *both, *pair, *moved, CHECK))
+    yield Run("ACL", {"method": "acl"}, (*whole, *pair, *moved, CHECK))
     yield Run(IMAGENET, {}, (*whole, CHECK), labels="release")
     for run in (NO_LABELS, NO_HIGH):
         yield replace(run, tunings=whole)
@@ -103,20 +104,20 @@ def photographs(preset: str) -> Iterator[Run]:
     for seed in SEEDS[1:]:
         for run in (Run("SimCLR", {"method": "simclr"}), Run("AdvCL"), NO_LABELS, NO_HIGH):
             yield replace(run, changes=run.changes | {"seed": seed}, tunings=plain, kept=False)
-    hundred = protocols("SLF", **every) + protocols("SLF", transfer_to="cifar10")
+    hundred = protocols("SLF", **every) + protocols("SLF", transfer_to="cifar10", **every)
     for name, method in (("SimCLR", "simclr"), ("AdvCL", "advcl"), ("ACL", "acl")):
         yield Run(name, {"method": method, "name": "cifar100"}, hundred)
     yield from sweeps()
 
 
-def sweeps(epochs: int = 3, counts: tuple[int, ...] = (2, 10, 50, 100, 500)) -> Iterator[Run]:
-    """The radius of the high view with all K together, and each K alone; few epochs, and all test images."""
-    tunings = protocols("SLF", all_test=True)
+def sweeps(epochs: int = 6, counts: tuple[int, ...] = (2, 10, 50, 100, 500)) -> Iterator[Run]:
+    """The radius of the high view with all K together, and each K alone: half the width, and all test images."""
     told = {f"radius={radius}": {"cluster_counts": counts, "radius": float(radius)} for radius in (0, 4, 8, 12, 16)}
     told |= {f"K={count}": {"cluster_counts": (count,)} for count in counts}
     for name, changes in told.items():
-        changes = {"epochs": epochs} | changes
-        yield Run(f"AdvCL, {epochs} epochs, {name}", changes, tunings, labels="preset", kept=False)
+        changes = {"epochs": epochs, "width": 16} | changes
+        tunings = protocols("SLF", all_test=True)
+        yield Run(f"AdvCL at half width, {epochs} epochs, {name}", changes, tunings, labels="preset", kept=False)
 
 
 def made_up(preset: str) -> Iterator[Run]:
@@ -199,7 +200,7 @@ def config_of(preset: str, run: Run) -> adv.Config:
     """The preset with the run's changes; the seed also goes to fine-tuning."""
     config, changes = adv.preset(preset), dict(run.changes)
     own = lambda *names: {name: changes.pop(name) for name in names if name in changes}  # noqa: E731
-    data, model = replace(config.data, **own("name")), replace(config.model, **own("cluster_counts"))
+    data, model = replace(config.data, **own("name")), replace(config.model, **own("width", "cluster_counts"))
     views = replace(config.pretrain.views, **own("radius"))
     seed = changes.get("seed", 0)
     finetune = {name: replace(settings, seed=seed) for name, settings in config.finetune.items()}

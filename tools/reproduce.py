@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from estimate import PGD20 as FORWARDS
 from estimate import Clock
-from plans import CHECKED, ON, POINTS, REPORTED, Job, jobs_of
+from plans import CHECKED, IMAGENET, ON, POINTS, REPORTED, Job, jobs_of
 from tqdm.auto import tqdm
 
 import advcl_nb as adv
@@ -88,6 +89,14 @@ class Maker:
                 return card
         return None
 
+    def trainings(self, job: Job) -> dict[str, tuple[str, adv.Config]]:
+        """What `encoder` has to train, each by the name of its run: first SimCLR, if it makes the pseudo-labels."""
+        source = replace(job.config, pretrain=replace(job.config.pretrain, method="simclr"))
+        name = adv.run_name(source, self.images(job.config.data))
+        own = job.config.pretrain.uses_pseudo_labels and job.run.labels == "own"
+        first = {"SimCLR for its pseudo-labels": (name, source)} if own and not adv.find_run(name) else {}
+        return first | {"pretrain": (self.path(job).stem.removesuffix("-own"), job.config)}
+
     def encoder(self, job: Job) -> Trained:
         """Open or train the job's encoder."""
         path = self.path(job)
@@ -108,6 +117,7 @@ class Maker:
         trained, file = self.encoder(job), self.tuned(job)
         train, test = (images.to(self.device) for images in adv.load_data(job.data))
         train = train.subset(round(job.tuning.share * len(train)), seed=0) if job.tuning.share < 1 else train
+        some = test[:ON] if job.data.test else test.subset(min(ON, len(test)), seed=job.data.seed)  # the same images
         state = adv.load(file, device=self.device) if file.is_file() else None
         if state is None or job.tuning.whole and "SA" not in state.history[-1]:  # it was not scored as it went
             state = adv.FinetuneState.start(job.settings, trained.encoder, len(train.classes), device=self.device)
@@ -116,7 +126,7 @@ class Maker:
         rows = adv.finetune_epochs(state, train, every=math.ceil(steps / POINTS) if job.tuning.whole else None)
         for row in tqdm(rows, desc=f"{job.note}, {job.tuning.protocol}", unit="row"):
             if job.tuning.whole:  # the row is the history's own, so the file keeps the scores
-                row["SA"], row["RA"] = (score.value for score in standard_scores(job, state.classifier, test[:ON]))
+                row["SA"], row["RA"] = (score.value for score in standard_scores(job, state.classifier, some))
             adv.save(state, file)
         return state, test
 
@@ -134,15 +144,19 @@ class Maker:
             found += f": {command(self.preset, job)}"
         told = {"seconds": trained.seconds, "checkpoint": trained.path if job.run.kept else None, "head": head}
         told |= {"note": job.note + found, "transfer_to": job.tuning.transfer_to, "device": self.device}
-        curve = curve_of(state, len(test[:ON]))
-        adv.write_card(adv.make_card(job.config, job.tuning.protocol, scores, curve=curve, **told))
+        card = adv.make_card(job.config, job.tuning.protocol, scores, curve=curve_of(state, len(test)), **told)
+        old = self.card(job)
+        if old and head and (old.head, old.checkpoint, old.scored[:2]) == (card.head, card.checkpoint, card.scored):
+            card = replace(card, scores=old.scores)  # the same classifier: AutoAttack's hours are not lost
+        adv.write_card(card)
 
     def keep(self, job: Job, trained: Trained, state: adv.FinetuneState) -> Path | None:
         """Write the head, and the encoder too where it was changed and the job says so; both are scored as written."""
         changed = job.settings.trains_encoder
         if not (job.tuning.whole and job.run.kept) or changed and not job.tuning.keep:
             return None
-        stem, encoder = f"{trained.path.stem}-{job.tuning.protocol}", trained.path
+        parts = trained.path.stem, job.tuning.protocol, job.tuning.transfer_to
+        stem, encoder = "-".join(part for part in parts if part), trained.path
         if changed:
             encoder, model = CHECKPOINTS / f"{stem}-encoder.pt", state.classifier.encoder
             adv.save_encoder(model, encoder, config=job.config, history=state.history)
@@ -166,7 +180,7 @@ class Maker:
         return [attacked, *report.scores], ": " + ("; ".join([*report.signs, *attacked.flags]) or "none")
 
     def attack(self, job: Job) -> None:
-        """Add AutoAttack's score to a whole job's card."""
+        """Add AutoAttack's score to a whole job's card, and that of PGD-20 on the same images."""
         card, test = self.card(job), adv.load_data(job.data)[1].to(self.device)
         if card.head:
             model = adv.load_classifier(card, device=self.device)
@@ -175,9 +189,11 @@ class Maker:
             model = state.classifier
             if lost:  # and made again: its scores may differ by an image or two
                 scores = [score_fields(score) for score in standard_scores(job, model, test)]
-                card = replace(card, scores=scores, curve=curve_of(state, len(test[:ON])))
-        score = self.autoattack(job, model.folded(), test[:ATTACKED])
-        adv.write_card(replace(card, scores=[*card.scores, score_fields(score)]))
+                card = replace(card, scores=scores, curve=curve_of(state, len(test)))
+        lacking, some = lacks(card, job), test[:ATTACKED]
+        added = standard_scores(job, model, some)[1:] if "RA" in lacking else []
+        added += [self.autoattack(job, model.folded(), some)] if "AA" in lacking else []
+        adv.write_card(replace(card, scores=[*card.scores, *map(score_fields, added)]))
 
     def autoattack(self, job: Job, model: adv.Classifier, images: adv.Images) -> adv.AutoAttackScore:
         RUNS.mkdir(exist_ok=True)
@@ -194,6 +210,17 @@ def settings_of(config: adv.Config, job: Job) -> tuple:
     return config.data, config.model, config.pretrain, config.finetune[job.tuning.protocol]
 
 
+def with_labels(jobs: list[Job]) -> list[Job]:
+    """Leave out, and say so, what the authors' pseudo-labels are needed for where they are not here."""
+    if any(job.run.labels == "release" for job in jobs):
+        try:
+            adv.load_release_pseudo_labels()
+        except FileNotFoundError as error:
+            print(f"left out: {IMAGENET}; {error}", flush=True)
+            return [job for job in jobs if job.run.labels != "release"]
+    return jobs
+
+
 def command(preset: str, job: Job) -> str:
     """How to make a job's encoder and card again."""
     told = f"python tools/reproduce.py {preset} --only {shlex.quote(job.run.name)} --protocols {job.tuning.protocol}"
@@ -207,14 +234,17 @@ def standard_scores(job: Job, model: adv.Classifier, images: adv.Images) -> list
     return [standard, adv.robust_accuracy(model, images.x, images.y, PGD20, generator=generator)]
 
 
-def curve_of(state: adv.FinetuneState, n: int) -> list[dict]:
-    """The scores that `tune` has put into the history, as a card holds them."""
+def curve_of(state: adv.FinetuneState, images: int) -> list[dict]:
+    """The scores that `tune` has put into the history, of so many test images, as a card holds them."""
     names = ("epoch", "seconds", "SA", "RA")
-    return [{name: row[name] for name in names} | {"n": n} for row in state.history if "SA" in row]
+    return [{name: row[name] for name in names} | {"n": min(ON, images)} for row in state.history if "SA" in row]
 
 
-def has_autoattack(card: adv.Card | None) -> bool:
-    return card is not None and any(score.metric == "AA" for score in card.scored)
+def lacks(card: adv.Card | None, job: Job) -> list[str]:
+    """What a whole job's card lacks of AutoAttack, and of PGD-20 on the same images."""
+    count = min(ATTACKED, job.data.test or ATTACKED)
+    known = {(score.metric, score.n) for score in card.scored} if card else set()
+    return [metric for metric in ("RA", "AA") if job.tuning.whole and (metric, count) not in known]
 
 
 def main() -> None:
@@ -242,6 +272,7 @@ def main() -> None:
         parser.error(f"expected a run of {', '.join(names)}, and a protocol, seed and data that it has")
     if Path.cwd() != adv.data.project_folder():
         parser.error(f"expected to be started in {adv.data.project_folder()}, got {Path.cwd()}")
+    jobs = with_labels(jobs)
     print_plan(maker, jobs, again=options.again)
     if options.plan:
         return
@@ -249,7 +280,7 @@ def main() -> None:
         if options.again or maker.card(job) is None:
             maker.make(job)
     for job in jobs:
-        if job.tuning.whole and not has_autoattack(maker.card(job)):
+        if lacks(maker.card(job), job):
             maker.attack(job)
 
 
@@ -258,16 +289,16 @@ def print_plan(maker: Maker, jobs: list[Job], *, again: bool = False) -> None:
     clock, total, planned = Clock(maker.images(maker.config.data), maker.device), 0.0, set()
     for job in jobs:
         card, parts = None if again else maker.card(job), {}
-        attacked = has_autoattack(card) or not job.tuning.whole
-        wanted = card is None or not (attacked or card.head or is_tuned(maker, job))
-        run = job.run.name, job.config.data.name, job.config.pretrain.seed
-        if wanted and run not in planned and not maker.path(job).is_file():
-            planned.add(run)
-            parts["pretrain"] = clock.pretraining(job)
-        if wanted:
+        lacking = lacks(card, job)
+        if card is None or lacking and not (card.head or is_tuned(maker, job)):
+            for part, (run, config) in ({} if maker.path(job).is_file() else maker.trainings(job)).items():
+                parts |= {} if run in planned else {part: clock.pretraining(config)}
+                planned.add(run)
             parts["fine-tune and score"] = clock.tuning(job)
-        if not attacked:
+        if "AA" in lacking:
             parts["AutoAttack"] = clock.autoattack(job, ATTACKED)
+        elif lacking:
+            parts["PGD-20 on AutoAttack's images"] = clock.forwards(job, FORWARDS * ATTACKED)
         total += sum(parts.values())
         if parts:
             told = ", ".join(f"{part} {seconds / 60:.0f} min" for part, seconds in parts.items())

@@ -11,7 +11,7 @@ import advcl_nb as adv
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- results: begin, made by tools/results.py from data/results -->", "<!-- results: end -->"
-HEADER = """| data | encoder | protocol | SA % | PGD-20 at 8/255 % | test images | AutoAttack % (images) |
+HEADER = """| data | encoder | protocol | SA % | PGD-20 at 8/255 % | test images | AutoAttack %, PGD-20 there (images) |
 |---|---|---|---|---|---|---|"""
 PROTOCOLS = ("SLF", "ALF", "AFF", "CE", "SupCon", "Core", "AdvCore")
 
@@ -45,10 +45,15 @@ def table(cards: adv.Cards) -> str:
         group = sorted(group, key=lambda card: card.settings.finetune[card.protocol].seed)
         accuracies = [" / ".join(f"{100 * card.scored[k].value:.1f}" for card in group) for k in range(2)]
         name = f"{data} (made up)" if data == "shapes" else data
-        attacked = [score for card in group for score in card.scored if score.metric == "AA"]
-        told = [*accuracies, str(group[0].scored[0].n), " / ".join(f"{100 * s.value:.1f} ({s.n})" for s in attacked)]
+        told = [*accuracies, str(group[0].scored[0].n), " / ".join(filter(None, map(attacked, group)))]
         rows.append(f"| {name} | {note} | {PROTOCOLS[protocol]} | {' | '.join(told)} |")
     return "\n".join(rows)
+
+
+def attacked(card: adv.Card) -> str:
+    """AutoAttack's score and that of PGD-20 on the same images, where the card has them."""
+    known = {(score.metric, score.n): f"{100 * score.value:.1f}" for score in card.scored}
+    return " / ".join(f"{known[metric, n]}, {known.get(('RA', n), '-')} ({n})" for metric, n in known if metric == "AA")
 
 
 def checked_table(cards: adv.Cards) -> str:
