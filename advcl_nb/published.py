@@ -13,7 +13,7 @@ ROBUSTSSL = "RobustSSL leaderboard (robustssl.github.io), plain fine-tuning; Adv
 QUOTED = "quoted as the paper's in LijieFan/AdvCL issue 6"
 README = "Core-tuning's README: 94.70 ± 0.39 and 97.31 ± 0.10; ResNet-50, MoCo v2 on ImageNet"
 ADVCL = "AdvCL with the authors' pseudo-labels (ImageNet)"  # as our cards call what the papers call AdvCL
-ADVCL_100 = "AdvCL with pseudo-labels of an encoder that has seen ImageNet"  # for CIFAR-100 the authors gave none
+ADVCL_100 = "AdvCL with ImageNet's pseudo-labels"  # for CIFAR-100 the authors published none
 
 
 class Published(NamedTuple):
