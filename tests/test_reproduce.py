@@ -316,6 +316,19 @@ def test_the_plan_names_every_part_that_is_left(maker, capsys):
     assert lines[3].startswith("3 cards; about ")
 
 
+def test_the_estimate_of_autoattack_counts_what_each_attack_meets(maker, monkeypatch):
+    clock, job = reproduce.Clock(maker.images(maker.config.data), "cpu"), job_of(TUNINGS[0])
+    monkeypatch.setattr(clock, "forwards", lambda job, count: count)
+    card = adv.read_cards(ROOT / "data" / "results")[0]
+    scores = [adv.Score("SA", 50, 100), adv.Score("RA", 0, 100, "PGD-20, 8/255")]
+    helpless = replace(card, scores=[reproduce.score_fields(score) for score in scores])
+    assert clock.autoattack(job, 10, helpless) == 0.5 * 10 * 100 * adv.autoattack.COSTS["apgd-ce"]
+    scores[1] = adv.Score("RA", 50, 100, "PGD-20, 8/255")
+    whole = replace(card, scores=[reproduce.score_fields(score) for score in scores])
+    named = adv.autoattack.STANDARD
+    assert clock.autoattack(job, 10, whole) == 0.5 * 10 * 100 * sum(adv.autoattack.COSTS[name] for name in named)
+
+
 @pytest.mark.parametrize("preset", ["smoke", "teach", "cifar", "budget"])
 def test_no_two_jobs_are_the_same(preset):
     jobs = plans.jobs_of(preset)

@@ -13,7 +13,7 @@ from advcl_nb.autoattack import COSTS, STANDARD
 
 PGD20 = 60  # forwards an image: a gradient costs two more than the forward it starts from
 FIRST, *OTHERS = (100 * COSTS[name] for name in STANDARD)  # of AutoAttack: the others meet what the first leaves right
-LEFT = 0.25  # a guess of their share
+GUESS = 0.6, 0.2  # SA and RA where no card says them
 REPORT = 3500  # of the robustness report
 
 
@@ -53,11 +53,12 @@ class Clock:
         images = (job.config.data.test or 10_000) + (POINTS * ON if job.tuning.whole else 0)
         return training + self.forwards(job, PGD20 * images)
 
-    def autoattack(self, job: Job, images: int) -> float:
-        return self.forwards(job, (FIRST + LEFT * sum(OTHERS)) * images)
+    def autoattack(self, job: Job, images: int, card: adv.Card | None = None) -> float:
+        clean, robust = (score.value for score in card.scored[:2]) if card else GUESS
+        return self.forwards(job, (clean * FIRST + robust * sum(OTHERS)) * images)
 
     def forwards(self, job: Job, count: float) -> float:
-        some, model = self.train[:250], self.start(job).classifier
+        some, model = self.train[:250], self.start(job).classifier.folded().to(memory_format=torch.channels_last)
         step = self.step(str(job.config.model), lambda: adv.standard_accuracy(model, some.x, some.y))
         return count * step / len(some)
 

@@ -229,7 +229,7 @@ def command(preset: str, job: Job) -> str:
 
 def standard_scores(job: Job, model: adv.Classifier, images: adv.Images) -> list[adv.Score]:
     """SA, and RA under PGD-20 at 8/255."""
-    generator = adv.Streams(job.settings.seed)("eval")
+    generator, model = adv.Streams(job.settings.seed)("eval"), model.folded().to(memory_format=torch.channels_last)
     standard = adv.standard_accuracy(model, images.x, images.y)
     return [standard, adv.robust_accuracy(model, images.x, images.y, PGD20, generator=generator)]
 
@@ -296,7 +296,7 @@ def print_plan(maker: Maker, jobs: list[Job], *, again: bool = False) -> None:
                 planned.add(run)
             parts["fine-tune and score"] = clock.tuning(job)
         if "AA" in lacking:
-            parts["AutoAttack"] = clock.autoattack(job, ATTACKED)
+            parts["AutoAttack"] = clock.autoattack(job, ATTACKED, card)
         elif lacking:
             parts["PGD-20 on AutoAttack's images"] = clock.forwards(job, FORWARDS * ATTACKED)
         total += sum(parts.values())
