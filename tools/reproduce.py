@@ -146,8 +146,8 @@ class Maker:
         told |= {"note": job.note + found, "transfer_to": job.tuning.transfer_to, "device": self.device}
         card = adv.make_card(job.config, job.tuning.protocol, scores, curve=curve_of(state, len(test)), **told)
         old = self.card(job)
-        if old and head and (old.head, old.checkpoint, old.scored[:2]) == (card.head, card.checkpoint, card.scored):
-            card = replace(card, scores=old.scores)  # the same classifier: AutoAttack's hours are not lost
+        if old and head and (old.head, old.checkpoint) == (card.head, card.checkpoint):
+            card = replace(card, scores=[*card.scores, *old.scores[2:]])  # the same: AutoAttack's hours are not lost
         adv.write_card(card)
 
     def keep(self, job: Job, trained: Trained, state: adv.FinetuneState) -> Path | None:
