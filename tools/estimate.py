@@ -58,7 +58,8 @@ class Clock:
         return self.forwards(job, (clean * FIRST + robust * sum(OTHERS)) * images)
 
     def forwards(self, job: Job, count: float) -> float:
-        some, model = self.train[:250], self.start(job).classifier.folded().to(memory_format=torch.channels_last)
+        some = self.train[:250]  # scored folded and channels_last, as reproduce.py scores
+        model = self.start(job).classifier.folded().to(memory_format=torch.channels_last)
         step = self.step(str(job.config.model), lambda: adv.standard_accuracy(model, some.x, some.y))
         return count * step / len(some)
 
