@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import re
 import shlex
 import tomllib
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import nbval.kernel
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
@@ -155,3 +157,15 @@ def test_has_a_check_and_an_exercise(path):
 
 def test_every_notebook_has_solutions():
     assert [path.name for path in SOLUTIONS] == [path.name for path in MAIN]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs sockets in the file system")
+def test_two_kernels_of_nbval_share_no_address():
+    """On TCP they may: the ports are picked long before a kernel binds them."""
+    manager, client = nbval.kernel.start_new_kernel(kernel_name=nbval.kernel.CURRENT_ENV_KERNEL_NAME)
+    try:
+        assert client.execute_interactive("1 + 1", silent=True, timeout=60)["content"]["status"] == "ok"
+        assert client.transport == "ipc" and client.ip != nbval.kernel.KernelManager().ip
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)

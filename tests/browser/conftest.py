@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "build" / "browser"  # what the tests saw
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FOLDERS = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR", "LAB_SETTINGS_DIR", "LAB_WORKSPACES_DIR")
+FOLDERS = ("CONFIG_DIR", "DATA_DIR", "LAB_SETTINGS_DIR", "LAB_WORKSPACES_DIR")
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight are drawn too
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -49,7 +50,14 @@ def browser() -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
-def lab(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+def sockets() -> Iterator[str]:
+    """A folder for the kernels' sockets (not ports: see the conftest.py of the root), whose paths must stay short."""
+    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def lab(browser: object, sockets: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The address of a JupyterLab on the smoke preset, and its folder: a copy of the notebooks beside our data."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
@@ -65,6 +73,7 @@ def lab(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     options = {
         "port": port, "ServerApp.port_retries": 0, "ServerApp.ip": "127.0.0.1", "IdentityProvider.token": "",
         "ServerApp.root_dir": folder / "notebooks", "LabApp.expose_app_in_browser": True, "LabApp.news_url": "",
+        "KernelManager.transport": "ipc" if os.name == "posix" else "tcp",
     }  # fmt: skip
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     command += [f"--{name}={value}" for name, value in options.items()]
@@ -72,6 +81,7 @@ def lab(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
         "OMP_NUM_THREADS": "1",
         **os.environ,
         **places,
+        "JUPYTER_RUNTIME_DIR": sockets,
         "IPYTHONDIR": str(folder / "ipython"),
         "ADVCL_PRESET": "smoke",
     }
