@@ -713,6 +713,13 @@ CASES = {
         "one score": lambda: adv.show_trade_off({"AdvCL": {"SLF": [SCORE]}}),
         "list": lambda: adv.show_trade_off([SCORE, SCORE]),
     },
+    "show_sweep": {
+        "empty": lambda: adv.show_sweep({}),
+        "no seeds": lambda: adv.show_sweep({"K=2": {}}),
+        "no scores": lambda: adv.show_sweep({"K=2": {0: []}}),
+        "lists": lambda: adv.show_sweep({"K=2": [SCORE]}),
+        "another metric": lambda: adv.show_sweep({"K=2": {0: [SCORE]}, "K=10": {0: [SCORE, SCORE]}}),
+    },
     "show_curves": {
         "card without a curve": lambda: adv.show_curves({"AdvCL": card()}),
         "empty": lambda: adv.show_curves({}),

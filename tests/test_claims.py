@@ -200,3 +200,11 @@ def test_figures_show_what_they_are_given():
     picture = adv.show_curves({"A": drawn, "B": drawn})
     assert [axes.get_xlabel() for axes in picture.axes] == ["seconds of fine-tuning"] * 2
     assert list(picture.axes[0].lines[0].get_ydata()) == [0.1, 0.2]
+
+    picture = adv.show_sweep({"K=2": {0: [score(400)], 1: [score(420)]}, "K=10": {0: [score(500)]}}, title="K")
+    (axes,) = picture.axes
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([0.41, 0.5])  # the means
+    points = [container[0] for container in axes.containers]
+    assert [point.get_ydata()[0] for point in points] == [0.4, 0.42, 0.5]
+    assert points[0].get_color() == points[2].get_color() != points[1].get_color()  # a colour for each seed
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["seed 0", "seed 1"]

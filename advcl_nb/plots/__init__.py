@@ -1,7 +1,7 @@
 """Static figures. Every function returns a matplotlib Figure that shows itself once as the value of a cell."""
 
 from advcl_nb.plots.attacks import show_attack
-from advcl_nb.plots.claims import show_curves, show_effects, show_trade_off
+from advcl_nb.plots.claims import show_curves, show_effects, show_sweep, show_trade_off
 from advcl_nb.plots.clusters import show_cluster_quality, show_clusters
 from advcl_nb.plots.features import show_embedding, show_hard_pairs, show_layer_similarity
 from advcl_nb.plots.frequency import show_frequency, show_spectrum
@@ -42,6 +42,7 @@ __all__ = [
     "show_report",
     "show_scores",
     "show_spectrum",
+    "show_sweep",
     "show_trade_off",
     "show_views",
 ]

@@ -1,10 +1,11 @@
-"""Effects with their intervals, accuracy against robustness, and how fast fine-tuning gets there."""
+"""Effects with their intervals, accuracy against robustness, sweeps, and how fast fine-tuning gets there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from advcl_nb._check import require, require_is, require_number
 from advcl_nb.cards import Card
@@ -71,6 +72,37 @@ def show_trade_off(scores: Mapping[str, Mapping[str, Sequence[Score]]], *, title
         axis.set_major_formatter("{x:g}%")
         axis.set_label_text(words)
     axes.set_title(title or "Accuracy and robustness", loc="left")
+    legend(picture, colors)
+    return picture
+
+
+def show_sweep(sweep: Mapping[str, Mapping[int, Sequence[Score]]], *, title: str = "") -> Picture:
+    """Show what a setting does: a panel for each metric, a place for each value, a point for each seed, 95% intervals.
+
+    sweep: from the setting's value to seed to scores; all hold the same metrics. The line joins the means of the seeds.
+    Each panel has its own range, which need not begin at zero.
+    """
+    require_is(sweep, "sweep", Mapping, 'Write {"radius 8": {0: card.scored}}.')
+    rows = [row for seeds in sweep.values() for row in (seeds.values() if isinstance(seeds, Mapping) else [None])]
+    whole = all(isinstance(row, Sequence) and all(isinstance(score, Score) for score in row) for row in rows)
+    require(whole and rows and all(sweep.values()), "sweep", "for each value a dict from seed to [Score]", sweep)
+    kinds = [[(score.metric, score.attack) for score in row] for row in rows]
+    same = len(kinds[0]) > 0 and all(kind == kinds[0] for kind in kinds)
+    require(same, "sweep", "the same metrics for each value and seed", kinds)
+    picture, panels = figure(WIDTH, 3.2, 1, len(kinds[0]))
+    colors = colors_of(f"seed {seed}" for seed in sorted({seed for seeds in sweep.values() for seed in seeds}))
+    for column, (axes, (metric, attack)) in enumerate(zip(panels, kinds[0], strict=True)):
+        means = [fmean(row[column].value for row in seeds.values()) for seeds in sweep.values()]
+        axes.plot(range(len(sweep)), means, color=INK, linewidth=1, zorder=1)
+        for place, seeds in enumerate(sweep.values()):
+            for k, (seed, row) in enumerate(sorted(seeds.items())):
+                score, x = row[column], place + 0.12 * (k - (len(seeds) - 1) / 2)
+                spread = [[max(score.value - score.low, 0)], [max(score.high - score.value, 0)]]
+                axes.errorbar(x, score.value, yerr=spread, fmt="o", markersize=4, color=colors[f"seed {seed}"])
+        axes.set_xticks(range(len(sweep)), list(sweep))
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+        words = f"{metric}, {attack or 'clean'}"
+        axes.set_title(f"{title}: {words}" if title and column == 0 else words, loc="left")
     legend(picture, colors)
     return picture
 
