@@ -290,9 +290,11 @@ def test_a_sweeps_pseudo_labels_are_the_presets_a_column_for_each_count(maker):
     assert maker.labels("own", counts) is None
 
 
-def test_a_sweep_changes_one_thing_at_a_time():
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_sweep_changes_one_thing_at_a_time(seed):
     jobs = [job for job in plans.jobs_of("cifar") if " epochs, " in job.run.name]
-    assert len(jobs) == 10
+    assert len(jobs) == 20
+    jobs = [job for job in jobs if (job.config.pretrain.seed, job.settings.seed) == (seed, seed)]
     radii = [job for job in jobs if "radius=" in job.run.name]
     assert [job.config.pretrain.views.radius for job in radii] == [0, 4, 8, 12, 16]
     assert [job.config.model.cluster_counts for job in jobs if "K=" in job.run.name] == [

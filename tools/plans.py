@@ -112,13 +112,14 @@ def photographs(preset: str) -> Iterator[Run]:
 
 
 def sweeps(epochs: int = 3, counts: tuple[int, ...] = (2, 10, 50, 100, 500)) -> Iterator[Run]:
-    """The radius of the high view with all K together, and each K alone: half the width, and all test images."""
+    """The radius of the high view with all K together, and each K alone: half the width, all test images, two seeds."""
     told = {f"radius={radius}": {"cluster_counts": counts, "radius": float(radius)} for radius in (0, 4, 8, 12, 16)}
     told |= {f"K={count}": {"cluster_counts": (count,)} for count in counts}
-    for name, changes in told.items():
-        changes = {"epochs": epochs, "width": 16} | changes
-        tunings = protocols("SLF", all_test=True)
-        yield Run(f"AdvCL at half width, {epochs} epochs, {name}", changes, tunings, labels="preset", kept=False)
+    run, tunings = f"AdvCL at half width, {epochs} epochs", protocols("SLF", all_test=True)
+    for seed in SEEDS[:2]:
+        for name, changes in told.items():
+            changes = {"epochs": epochs, "width": 16, "seed": seed} | changes
+            yield Run(f"{run}, {name}", changes, tunings, labels="preset", kept=False)
 
 
 def made_up(preset: str) -> Iterator[Run]:
