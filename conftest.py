@@ -15,11 +15,11 @@ try:
 except ImportError:  # then no notebooks are tested
     nbval = None
 
-if nbval and os.name == "posix":  # Windows has no such sockets
+if nbval and os.name == "posix":  # pyzmq's wheels for Windows have no such sockets
     KernelManager = nbval.kernel.KernelManager
 
     def socket_kernel_manager(**options: object) -> KernelManager:
-        folder = tempfile.mkdtemp(prefix="kernel-")
+        folder = tempfile.mkdtemp(prefix="kernel-", dir="/tmp")  # a socket's path has 103 characters at most
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return KernelManager(transport="ipc", connection_file=os.path.join(folder, "kernel.json"), **options)
 

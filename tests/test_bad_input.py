@@ -719,6 +719,7 @@ CASES = {
         "no scores": lambda: adv.show_sweep({"K=2": {0: []}}),
         "lists": lambda: adv.show_sweep({"K=2": [SCORE]}),
         "another metric": lambda: adv.show_sweep({"K=2": {0: [SCORE]}, "K=10": {0: [SCORE, SCORE]}}),
+        "three metrics": lambda: adv.show_sweep({"K=2": {0: [SCORE, SCORE, SCORE]}}),
     },
     "show_curves": {
         "card without a curve": lambda: adv.show_curves({"AdvCL": card()}),

@@ -201,10 +201,17 @@ def test_figures_show_what_they_are_given():
     assert [axes.get_xlabel() for axes in picture.axes] == ["seconds of fine-tuning"] * 2
     assert list(picture.axes[0].lines[0].get_ydata()) == [0.1, 0.2]
 
-    picture = adv.show_sweep({"K=2": {0: [score(400)], 1: [score(420)]}, "K=10": {0: [score(500)]}}, title="K")
-    (axes,) = picture.axes
-    assert list(axes.lines[0].get_ydata()) == pytest.approx([0.41, 0.5])  # the means
-    points = [container[0] for container in axes.containers]
-    assert [point.get_ydata()[0] for point in points] == [0.4, 0.42, 0.5]
-    assert points[0].get_color() == points[2].get_color() != points[1].get_color()  # a colour for each seed
+
+def test_a_sweep_shows_the_interval_of_each_seed_and_the_mean_of_a_value():
+    both = lambda right: [score(right), score(right // 2, metric="RA", attack="PGD-20, 8/255")]  # noqa: E731
+    picture = adv.show_sweep({"K=2": {1: both(420), 0: both(400)}, "K=10": {1: both(500)}})
     assert [text.get_text() for text in picture.legends[0].get_texts()] == ["seed 0", "seed 1"]
+    for axes, share in zip(picture.axes, (1, 0.5), strict=True):
+        later, first, alone = (container.lines for container in axes.containers)
+        assert later[0].get_color() == alone[0].get_color() != first[0].get_color()
+        places = [point.get_xdata()[0] for point, *_ in (first, later, alone)]
+        assert places == pytest.approx([-0.1, 0.1, 1.1])  # a seed's place is the same for each value
+        counted = adv.Score("SA", int(420 * share), 1000)
+        assert later[2][0].get_segments()[0][:, 1] == pytest.approx([counted.low, counted.high])
+        ends = [lines.get_segments()[0][:, 1] for lines in axes.collections]
+        assert [low for low, high in ends if low == high] == pytest.approx([share * 0.41, share * 0.5])  # the dashes

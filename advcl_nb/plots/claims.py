@@ -79,32 +79,49 @@ def show_trade_off(scores: Mapping[str, Mapping[str, Sequence[Score]]], *, title
 def show_sweep(sweep: Mapping[str, Mapping[int, Sequence[Score]]], *, title: str = "") -> Picture:
     """Show what a setting does: a panel for each metric, a place for each value, a point for each seed, 95% intervals.
 
-    sweep: from the setting's value to seed to scores; all hold the same metrics. The line joins the means of the seeds.
-    Each panel has its own range, which need not begin at zero.
+    sweep: from the setting's value to seed to scores; all hold the same one or two metrics. A dash is the mean of a
+    value's seeds. Each panel has its own range, which need not begin at zero.
     """
-    require_is(sweep, "sweep", Mapping, 'Write {"radius 8": {0: card.scored}}.')
-    rows = [row for seeds in sweep.values() for row in (seeds.values() if isinstance(seeds, Mapping) else [None])]
-    whole = all(isinstance(row, Sequence) and all(isinstance(score, Score) for score in row) for row in rows)
-    require(whole and rows and all(sweep.values()), "sweep", "for each value a dict from seed to [Score]", sweep)
-    kinds = [[(score.metric, score.attack) for score in row] for row in rows]
-    same = len(kinds[0]) > 0 and all(kind == kinds[0] for kind in kinds)
-    require(same, "sweep", "the same metrics for each value and seed", kinds)
-    picture, panels = figure(WIDTH, 3.2, 1, len(kinds[0]))
-    colors = colors_of(f"seed {seed}" for seed in sorted({seed for seeds in sweep.values() for seed in seeds}))
-    for column, (axes, (metric, attack)) in enumerate(zip(panels, kinds[0], strict=True)):
-        means = [fmean(row[column].value for row in seeds.values()) for seeds in sweep.values()]
-        axes.plot(range(len(sweep)), means, color=INK, linewidth=1, zorder=1)
-        for place, seeds in enumerate(sweep.values()):
-            for k, (seed, row) in enumerate(sorted(seeds.items())):
-                score, x = row[column], place + 0.12 * (k - (len(seeds) - 1) / 2)
+    kinds = _kinds_of(sweep)
+    seeds = sorted({seed for row in sweep.values() for seed in row})
+    colors = colors_of(f"seed {seed}" for seed in seeds)
+    picture, panels = figure(WIDTH, 3.4, 1, len(kinds))
+    for column, (axes, (metric, attack)) in enumerate(zip(panels, kinds, strict=True)):
+        for place, row in enumerate(sweep.values()):
+            mean = fmean(scores[column].value for scores in row.values())
+            axes.hlines(mean, place - 0.3, place + 0.3, color=INK, linewidth=1)
+            for seed, scores in row.items():
+                score, x = scores[column], place + 0.2 * (seeds.index(seed) - (len(seeds) - 1) / 2)
                 spread = [[max(score.value - score.low, 0)], [max(score.high - score.value, 0)]]
                 axes.errorbar(x, score.value, yerr=spread, fmt="o", markersize=4, color=colors[f"seed {seed}"])
         axes.set_xticks(range(len(sweep)), list(sweep))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-        words = f"{metric}, {attack or 'clean'}"
-        axes.set_title(f"{title}: {words}" if title and column == 0 else words, loc="left")
+        axes.set_title(f"{metric}, {attack or 'clean'}", loc="left")
+        sizes = sorted({scores[column].n for row in sweep.values() for scores in row.values()})
+        axes.set_xlabel(f"95% intervals, n = {' and '.join(f'{n:,}' for n in sizes)} images")
+    panels[0].set_ylabel("accuracy")
+    picture.suptitle(title, x=0.01, ha="left", fontsize=SMALL + 3)
     legend(picture, colors)
     return picture
+
+
+def _kinds_of(sweep: Mapping[str, Mapping[int, Sequence[Score]]]) -> list[tuple[str, str | None]]:
+    """The metrics and attacks that every row of a sweep holds."""
+    require_is(sweep, "sweep", Mapping, 'Write {"K=2": {0: card.scored}}.')
+    require(len(sweep) > 0, "sweep", "one value or more", sweep)
+    kinds = None
+    for value, row in sweep.items():
+        seeded = isinstance(row, Mapping) and len(row) > 0
+        require(seeded, f"sweep[{value!r}]", "a dict from seed to [Score]", row, "Write {0: card.scored}.")
+        for seed, scores in row.items():
+            name, whole = f"sweep[{value!r}][{seed!r}]", isinstance(scores, Sequence) and len(scores) > 0
+            whole = whole and all(isinstance(score, Score) for score in scores)
+            require(whole, name, "a list of Score", scores, "Write card.scored.")
+            found = [(score.metric, score.attack) for score in scores]
+            kinds = kinds or found
+            require(found == kinds, name, f"the metrics of the others, {kinds}", found, "Leave out what not all have.")
+    require(len(kinds) <= 2, "sweep", "one or two metrics", kinds, "Write card.scored[:2].")
+    return kinds
 
 
 def show_curves(cards: Mapping[str, Card], *, title: str = "") -> Picture:

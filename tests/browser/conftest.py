@@ -51,8 +51,8 @@ def browser() -> Iterator[object]:
 
 @pytest.fixture(scope="session")
 def sockets() -> Iterator[str]:
-    """A folder for the kernels' sockets (not ports: see the conftest.py of the root), whose paths must stay short."""
-    with tempfile.TemporaryDirectory(prefix="lab-") as folder:
+    """A folder for the kernels' sockets (see the conftest.py of the root), whose paths have 103 characters at most."""
+    with tempfile.TemporaryDirectory(prefix="lab-", dir="/tmp" if os.name == "posix" else None) as folder:
         yield folder
 
 
