@@ -79,8 +79,8 @@ def show_trade_off(scores: Mapping[str, Mapping[str, Sequence[Score]]], *, title
 def show_sweep(sweep: Mapping[str, Mapping[int, Sequence[Score]]], *, title: str = "") -> Picture:
     """Show what a setting does: a panel for each metric, a place for each value, a point for each seed, 95% intervals.
 
-    sweep: from the setting's value to seed to scores; all hold the same one or two metrics. A dash is the mean of a
-    value's seeds. Each panel has its own range, which need not begin at zero.
+    sweep: from the setting's value to seed to scores, as {"K=2": {0: [standard, robust]}}; all hold the same one or two
+    metrics. A dash is the mean of a value's seeds. Each panel has its own range, which need not begin at zero.
     """
     kinds = _kinds_of(sweep)
     seeds = sorted({seed for row in sweep.values() for seed in row})
@@ -116,7 +116,7 @@ def _kinds_of(sweep: Mapping[str, Mapping[int, Sequence[Score]]]) -> list[tuple[
         for seed, scores in row.items():
             name, whole = f"sweep[{value!r}][{seed!r}]", isinstance(scores, Sequence) and len(scores) > 0
             whole = whole and all(isinstance(score, Score) for score in scores)
-            require(whole, name, "a list of Score", scores, "Write card.scored.")
+            require(whole, name, "a list of Score", scores, "Write [score].")
             found = [(score.metric, score.attack) for score in scores]
             kinds = kinds or found
             require(found == kinds, name, f"the metrics of the others, {kinds}", found, "Leave out what not all have.")
